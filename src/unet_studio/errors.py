@@ -1,0 +1,31 @@
+"""The errors a user can meet. Each message says what happened, to what, and what to do next."""
+
+from __future__ import annotations
+
+
+class UNetStudioError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+class AxesError(UNetStudioError):
+    """The axes of an image are ambiguous, unknown or do not fit the model."""
+
+
+class ImageError(UNetStudioError):
+    """An image can not be read or can not be segmented."""
+
+
+class ModelError(UNetStudioError):
+    """A model file is missing, damaged, or does not fit what is asked of it."""
+
+
+class RecipeError(UNetStudioError):
+    """A setting is out of range or does not exist."""
+
+
+class OutputError(UNetStudioError):
+    """A result can not be written."""
+
+
+class Cancelled(UNetStudioError):
+    """The user stopped the run. Not a failure."""

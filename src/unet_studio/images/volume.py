@@ -1,0 +1,246 @@
+"""The engine's only idea of an image: a lazily readable array with named axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_studio.axes import Axes, rearrange, resolve_axes
+from unet_studio.errors import AxesError, ImageError
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """What numpy, dask and zarr arrays have in common."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, key: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """What can be known of a volume without reading a pixel.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        In the order of ``axes``.
+    dtype : numpy.dtype
+    axes : Axes
+    name : str
+    rgb : bool
+        The channel axis holds red, green, blue (and perhaps alpha).
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: Axes
+    name: str = "image"
+    rgb: bool = False
+
+    def length(self, axis: str) -> int:
+        """Return the length along an axis; 1 if there is no such axis."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; alpha does not count."""
+        return 3 if self.rgb else self.length("C")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A lazily readable image.
+
+    Attributes
+    ----------
+    array : numpy, dask or zarr array
+        Never written to.
+    axes : Axes
+        In the order of the array.
+    name : str
+        Short name for layers and messages.
+    source : str
+        File or layer it came from.
+    rgb : bool
+        The channel axis holds red, green, blue (and perhaps alpha, which is ignored).
+    channel_names : tuple of str
+    metadata : mapping
+        What a writer of the same file family needs to give back, such as the
+        NIfTI affine. Not interpreted by the engine.
+    """
+
+    array: ArrayLike
+    axes: Axes
+    name: str = "image"
+    source: str = ""
+    rgb: bool = False
+    channel_names: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        check_array(self.array, self.name)
+        if len(self.array.shape) != len(self.axes):
+            raise AxesError(
+                f"{self.name!r} has {len(self.array.shape)} dimensions (shape "
+                f"{tuple(self.array.shape)}), but its axes are {self.axes.names}."
+            )
+        if self.rgb and self.info.length("C") not in (3, 4):
+            raise AxesError(f"{self.name!r} is marked as RGB but has {self.info.length('C')} channels.")
+
+    @property
+    def info(self) -> VolumeInfo:
+        """Shape, dtype and axes, without reading a pixel."""
+        return VolumeInfo(
+            tuple(int(n) for n in self.array.shape),
+            np.dtype(self.array.dtype),
+            self.axes,
+            self.name,
+            self.rgb,
+        )
+
+    def read(
+        self, region: Mapping[str, slice | int] | None = None, channels: Sequence[int] | None = None
+    ) -> NDArray[Any]:
+        """Read part of the image into memory.
+
+        Parameters
+        ----------
+        region : mapping of axis letter to slice or int
+            Axes that are not named are read in full; an int drops its axis.
+        channels : sequence of int, optional
+            Which channels, in which order; all by default.
+
+        Returns
+        -------
+        array
+            Native byte order. Axes in canonical order ``[T] C [Z] Y X``; C is
+            always there, of length 1 if the image has no channel axis.
+
+        Raises
+        ------
+        ImageError
+            If the data can not be read; the message names the region.
+        """
+        wanted = dict(region or {})
+        if "C" not in self.axes:
+            block = self._read(wanted)
+            order = self._remaining(wanted)
+            target = "".join(a for a in "TZYX" if a in order)
+            block = rearrange(block, order, target)
+            block = np.expand_dims(block, 1 if "T" in target else 0)
+            if channels is not None and tuple(channels) != (0,):
+                block = np.take(block, channels, axis=1 if "T" in target else 0)
+            return block
+        picked = range(self.info.channels) if channels is None else channels
+        order = self._remaining(wanted)
+        target = "".join(a for a in "TCZYX" if a in order)
+        parts = [
+            rearrange(self._read({**wanted, "C": run}), order, target)
+            for run in _runs(picked)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=target.index("C"))
+
+    def _remaining(self, region: Mapping[str, slice | int]) -> str:
+        return "".join(a for a in self.axes.names if not isinstance(region.get(a), int))
+
+    def _read(self, region: Mapping[str, slice | int]) -> NDArray[Any]:
+        key = tuple(region.get(a, slice(None)) for a in self.axes.names)
+        try:
+            block = np.asarray(self.array[key])
+        except Exception as error:  # any storage back end raises its own
+            where = ", ".join(
+                f"{a} {k.start}:{k.stop}" if isinstance(k, slice) else f"{a} {k}"
+                for a, k in region.items()
+            )
+            raise ImageError(
+                f"{self.source or self.name} could not be read at {where or 'its start'}: "
+                f"{error or type(error).__name__}. The file may be damaged; restore it or "
+                "leave this part out."
+            ) from error
+        return block.astype(block.dtype.newbyteorder("="), copy=False)
+
+
+def _runs(channels: Sequence[int] | range) -> list[slice]:
+    """Group channel numbers into slices: chunked stores then read only what is asked."""
+    runs: list[slice] = []
+    for channel in channels:
+        if runs and runs[-1].stop == channel:
+            runs[-1] = slice(runs[-1].start, channel + 1)
+        else:
+            runs.append(slice(channel, channel + 1))
+    return runs
+
+
+def check_array(array: Any, name: str) -> None:
+    """Refuse what no network can segment, by name.
+
+    Raises
+    ------
+    ImageError
+        For complex, object, string or structured dtypes, for unknown lengths
+        (dask), and for empty images.
+    """
+    if not isinstance(array, ArrayLike):
+        raise ImageError(f"{name!r} is a {type(array).__name__}; pass a numpy, dask or zarr array.")
+    dtype = np.dtype(array.dtype)
+    if dtype.kind not in "buif":
+        raise ImageError(
+            f"{name!r} holds values of type {dtype}; only whole and real numbers can be "
+            "segmented. Convert it first (for complex data, to its magnitude)."
+        )
+    if any(n != n for n in array.shape):  # NaN: dask does not know
+        raise ImageError(
+            f"{name!r} has chunks of unknown size. Call compute_chunk_sizes() on the dask array."
+        )
+    if 0 in array.shape:
+        raise ImageError(f"{name!r} is empty (shape {tuple(array.shape)}); there is nothing to segment.")
+
+
+def as_volume(
+    image: Any,
+    axes: str | None = None,
+    *,
+    name: str = "image",
+    rgb: bool | None = None,
+    scale: Sequence[float] = (),
+    units: Sequence[str] = (),
+) -> Volume:
+    """Wrap an array as a volume, asking where its axes are ambiguous.
+
+    Parameters
+    ----------
+    image : Volume or numpy, dask or zarr array
+        A Volume is passed through (``axes`` then replaces its axis names).
+    axes : str, optional
+        One letter out of TCZYX per dimension. Needed for three and more
+        dimensions, except for 8-bit pictures of shape (Y, X, 3 or 4).
+    rgb : bool, optional
+        Whether the channels are red, green and blue.
+
+    Raises
+    ------
+    AmbiguousAxes, AxesError, ImageError
+    """
+    from unet_studio.axes import looks_like_colour
+
+    if isinstance(image, Volume):
+        return image
+    check_array(image, name)
+    shape = tuple(image.shape)
+    if axes is None and rgb is not False and looks_like_colour(shape, image.dtype):
+        axes, rgb = "YXC", True
+    elif axes is None and rgb:
+        axes = {3: "YXC", 4: None}.get(len(shape))
+    names = resolve_axes(shape, axes, repr(name))
+    if rgb is None:
+        rgb = names.endswith("C") and looks_like_colour(shape[-3:], image.dtype)
+    return Volume(image, Axes(names, tuple(scale), (), tuple(units)), name, name, rgb)

@@ -1,0 +1,119 @@
+"""The plain U-Net.
+
+Ronneberger, Fischer & Brox, "U-Net: Convolutional Networks for Biomedical
+Image Segmentation", MICCAI 2015 (arXiv:1505.04597), with the two changes
+that almost every later implementation made: batch normalisation after each
+convolution, and zero padding so that the output is as large as the input.
+
+Narrow widths follow "Stripping down U-Net for Segmentation of Biomedical
+Images on Platforms with Low Computational Budgets": most of the channels of
+the original can go before accuracy does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+ORIGINAL_WIDTHS = (64, 128, 256, 512, 1024)
+SLIM_WIDTHS = (16, 32, 64, 128, 256)
+TINY_WIDTHS = (8, 16, 32, 64, 128)
+
+_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+class DoubleConvolution(nn.Sequential):
+    """Twice: 3×3 convolution, batch normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, ndim: int = 2) -> None:
+        convolution, norm = _CONVOLUTION[ndim], _NORM[ndim]
+        super().__init__(
+            # No bias: the batch normalisation that follows has its own.
+            convolution(in_channels, out_channels, 3, padding=1, bias=False),
+            norm(out_channels),
+            nn.ReLU(inplace=True),
+            convolution(out_channels, out_channels, 3, padding=1, bias=False),
+            norm(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UpBlock(nn.Module):
+    """Double the resolution, halve the channels, join the skip, convolve twice."""
+
+    def __init__(self, in_channels: int, skip_channels: int, ndim: int = 2) -> None:
+        super().__init__()
+        self.up = _TRANSPOSED[ndim](in_channels, skip_channels, 2, stride=2)
+        self.convolutions = DoubleConvolution(2 * skip_channels, skip_channels, ndim)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.convolutions(torch.cat([skip, self.up(x)], dim=1))
+
+
+class UNet(nn.Module):
+    """U-Net with a choice of widths, in two or three dimensions.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the input image and of the logits.
+    widths : sequence of int
+        Channels per resolution level, finest first. ``len(widths) - 1``
+        poolings; each level halves the resolution.
+    ndim : {2, 3}
+        Spatial dimensions.
+
+    Notes
+    -----
+    Input and output are ``(N, C, Y, X)`` or ``(N, C, Z, Y, X)``. Every spatial
+    length must be a multiple of :attr:`stride`; the tile planner sees to that.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        widths: Sequence[int] = ORIGINAL_WIDTHS,
+        ndim: int = 2,
+    ) -> None:
+        super().__init__()
+        if ndim not in _CONVOLUTION:
+            raise ValueError(f"ndim is {ndim}; a U-Net has 2 or 3 spatial dimensions.")
+        if len(widths) < 2:
+            raise ValueError(f"widths is {tuple(widths)}; give at least two levels.")
+        self.stride = 2 ** (len(widths) - 1)
+        inputs = [in_channels, *widths[:-1]]
+        self.down = nn.ModuleList(
+            DoubleConvolution(n_in, n_out, ndim)
+            for n_in, n_out in zip(inputs, widths, strict=True)
+        )
+        self.pool = _POOL[ndim](2)
+        self.up = nn.ModuleList(
+            UpBlock(widths[level], widths[level - 1], ndim)
+            for level in range(len(widths) - 1, 0, -1)
+        )
+        self.head = _CONVOLUTION[ndim](widths[0], out_channels, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # He et al. 2015 (arXiv:1502.01852): keeps the variance through ReLUs.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips: list[torch.Tensor] = []
+        for level, convolutions in enumerate(self.down):
+            x = convolutions(x if level == 0 else self.pool(x))
+            skips.append(x)
+        skips.pop()
+        for block in self.up:
+            x = block(x, skips.pop())
+        return self.head(x)

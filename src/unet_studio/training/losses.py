@@ -1,0 +1,53 @@
+"""Losses, one function per output representation."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+# Thin structures are a few per cent of the pixels; without this weight
+# "no boundary anywhere" is a comfortable local minimum.
+_BOUNDARY_WEIGHT = 2.0
+
+
+def soft_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return one minus the soft Dice coefficient over the whole batch.
+
+    Milletari et al. 2016 (arXiv:1606.04797). Taken over the batch, not per
+    image, so that an empty crop does not dominate.
+
+    Parameters
+    ----------
+    logits, target : tensor of float, same shape; target in [0, 1]
+    """
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum()
+    return 1.0 - (2.0 * overlap + 1.0) / (probability.sum() + target.sum() + 1.0)
+
+
+def objects_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Loss of the ``objects`` representation.
+
+    Cross entropy and Dice on foreground and boundary, absolute error on the
+    distance (its target is already in [0, 1], as is the sigmoid).
+
+    Parameters
+    ----------
+    logits, target : tensor of float, axes (N, 3, [Z,] Y, X)
+        Target channels as made by :func:`~unet_studio.training.targets.object_targets`.
+    """
+    logits = logits.float()
+    foreground, boundary, distance = target.unbind(1)
+    loss = functional.binary_cross_entropy_with_logits(logits[:, 0], foreground)
+    loss = loss + soft_dice_loss(logits[:, 0], foreground)
+    loss = loss + functional.binary_cross_entropy_with_logits(
+        logits[:, 1],
+        boundary,
+        pos_weight=torch.tensor(_BOUNDARY_WEIGHT, device=logits.device),
+    )
+    loss = loss + soft_dice_loss(logits[:, 1], boundary)
+    error = (logits[:, 2].sigmoid() - distance).abs()
+    # Half of the weight on objects, half on the background around them.
+    inside = foreground > 0
+    loss = loss + 2.0 * (error * inside).sum() / inside.sum().clamp(min=1)
+    return loss + (error * ~inside).sum() / (~inside).sum().clamp(min=1)
