@@ -49,13 +49,13 @@ class Tiling(_Frozen):
     halo : int or None
         Context around a tile's kept core, in pixels. Less than the network's
         receptive-field radius gives visible seams.
-    batch : int
+    batch : int or None
         Tiles per forward pass.
     """
 
     tile: int | None = Field(default=None, ge=16)
     halo: int | None = Field(default=None, ge=0)
-    batch: int = Field(default=1, ge=1)
+    batch: int | None = Field(default=None, ge=1, le=256)
 
 
 class Recipe(_Frozen):

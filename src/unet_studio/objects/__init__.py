@@ -1,0 +1,1 @@
+"""From probabilities to labels, and from labels to measurements and scores."""

@@ -13,9 +13,15 @@ the original can go before accuracy does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from unet_studio.errors import ModelError
+
+if TYPE_CHECKING:
+    from unet_studio.models.card import ModelCard
 
 ORIGINAL_WIDTHS = (64, 128, 256, 512, 1024)
 SLIM_WIDTHS = (16, 32, 64, 128, 256)
@@ -83,9 +89,9 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if ndim not in _CONVOLUTION:
-            raise ValueError(f"ndim is {ndim}; a U-Net has 2 or 3 spatial dimensions.")
-        if len(widths) < 2:
-            raise ValueError(f"widths is {tuple(widths)}; give at least two levels.")
+            raise ModelError(f"ndim is {ndim}; a U-Net has 2 or 3 spatial dimensions.")
+        if len(widths) < 2 or min(widths) < 1:
+            raise ModelError(f"widths is {tuple(widths)}; give at least two positive numbers.")
         self.stride = 2 ** (len(widths) - 1)
         inputs = [in_channels, *widths[:-1]]
         self.down = nn.ModuleList(
@@ -117,3 +123,9 @@ class UNet(nn.Module):
         for block in self.up:
             x = block(x, skips.pop())
         return self.head(x)
+
+
+def build(card: ModelCard) -> UNet:
+    """Build the plain U-Net that ``card`` describes; ``options`` may hold ``widths``."""
+    widths = tuple(card.options.get("widths", ORIGINAL_WIDTHS))
+    return UNet(card.in_channels, card.out_channels, widths, card.ndim)

@@ -1,0 +1,254 @@
+"""``unet-studio segment``: images in, label files out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say, warn
+from unet_studio.errors import ImageError, OutputError, RecipeError, UNetStudioError
+from unet_studio.recipe import Recipe, parse_recipe
+
+if TYPE_CHECKING:
+    from unet_studio.models.model import Model
+    from unet_studio.pipeline import Segmentation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        Labels first, then run record and table of objects.
+    objects : int
+    seconds : float
+    """
+
+    files: tuple[Path, ...]
+    objects: int
+    seconds: float
+
+
+def segment_command(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, OME-Zarr folders, or folders of images.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name or path of the model.")
+    ] = "nuclei",
+    axes: Annotated[
+        str | None,
+        typer.Option(help="One letter out of T, C, Z, Y, X per dimension, such as ZYX."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Channels to use, counted from 0, such as 0 or 0,1,2.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tile: Annotated[
+        int | None, typer.Option(help="Edge of the tiles in pixels; chosen for you by default.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Objects method; the model's own by default.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the objects method, such as min_size=30."),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the network's probabilities, too.")
+    ] = False,
+) -> None:
+    """Segment images: labels, a table of objects, and a run record for each.
+
+    Labels are called <stem>_labels and are of the same kind of file as the image.
+    """
+    from unet_studio.images.writers import labels_paths
+    from unet_studio.models.store import find_model
+
+    entry = find_model(model) if ":" not in model or Path(model).exists() else None
+    recipe = _recipe(model, axes, channels, device, tile, method, option, entry)
+    sources = find_images(images)
+    _make_folder(output)
+    targets = labels_paths(sources, output)
+    from unet_studio.models.model import load_model
+
+    loaded = load_model(recipe.model)
+    failed = []
+    for source, target in targets.items():
+        try:
+            outcome = segment_file(source, target, recipe, loaded, probabilities=probabilities)
+        except UNetStudioError as error:
+            failed.append(source)
+            complain(_with_name(source, str(error)))
+        else:
+            say(
+                f"{source.name}: {outcome.objects} objects in {outcome.seconds:.1f} s, "
+                f"{outcome.files[0]}"
+            )
+    if failed:
+        names = ", ".join(f.name for f in failed)
+        complain(f"{len(failed)} of {len(targets)} images failed: {names}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def segment_file(
+    source: Path, target: Path, recipe: Recipe, model: Model, *, probabilities: bool = False
+) -> Outcome:
+    """Segment one file and write its results.
+
+    Parameters
+    ----------
+    source, target : Path
+        Image to read and labels to write.
+    recipe : Recipe
+    model : Model
+    probabilities : bool
+        Write the probabilities, too.
+
+    Raises
+    ------
+    UNetStudioError
+    """
+    from unet_studio.images.readers import read_image
+    from unet_studio.pipeline import drain, segment_steps
+
+    began = time.perf_counter()
+    volume = read_image(source, recipe.axes)
+    with progress_of(source.name) as draw:
+        result: Segmentation = drain(segment_steps(volume, recipe, model=model), draw)
+    files = write_results(result, target, volume.metadata, source, probabilities=probabilities)
+    return Outcome(files, result.object_count, time.perf_counter() - began)
+
+
+def write_results(
+    result: Segmentation,
+    target: Path,
+    metadata: Any,
+    source: Path,
+    *,
+    probabilities: bool = False,
+) -> tuple[Path, ...]:
+    """Write labels, table and run record of one result; return the files, labels first.
+
+    The record is written last: where it is, the rest is complete.
+    """
+    from unet_studio.images.writers import record_path, write_array, write_labels, write_record
+    from unet_studio.objects.measurements import write_table
+
+    labels = write_labels(result.labels, result.axes, target, metadata=metadata)
+    files = [labels]
+    stem = labels.name.partition(".")[0].removesuffix("_labels")
+    if result.measurements:
+        files.append(write_table(result.measurements, labels.with_name(f"{stem}_objects.csv")))
+    if probabilities:
+        ending = labels.name.removeprefix(labels.name.partition(".")[0])
+        suffix = ".tif" if ending == ".png" else ending
+        path = labels.with_name(f"{stem}_probabilities{suffix}")
+        prediction = result.prediction
+        files.append(
+            write_array(prediction.probabilities, prediction.axes, path, metadata=metadata)
+        )
+    record = {**result.record, "input": str(source), "outputs": [f.name for f in files]}
+    files.append(write_record(record, record_path(labels)))
+    return tuple(files)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Return the images among files and folders, each once, in a stable order.
+
+    Files that are named are taken as they are, so that a wrong one is reported;
+    of folders (not descended into) only what has an image's suffix is taken.
+
+    Raises
+    ------
+    ImageError
+        If something does not exist or there is no image at all.
+    """
+    from unet_studio.images.readers import is_image
+
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise ImageError(f"There is no file or folder {path}. Check the name.")
+        if path.is_dir() and not is_image(path):
+            inside = sorted(p for p in path.iterdir() if is_image(p))
+            if not inside:
+                raise ImageError(
+                    f"The folder {path} holds no image (TIFF, OME-Zarr, NIfTI, PNG, JPEG)."
+                )
+            found.update(dict.fromkeys(inside))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def _recipe(
+    model: str,
+    axes: str | None,
+    channels: str | None,
+    device: str,
+    tile: int | None,
+    method: str | None,
+    options: list[str] | None,
+    entry: Any,
+) -> Recipe:
+    values: dict[str, Any] = {"model": model, "axes": axes, "device": device}
+    if channels is not None:
+        try:
+            values["channels"] = tuple(int(c) for c in channels.split(","))
+        except ValueError:
+            raise RecipeError(
+                f"--channels {channels!r} is not a list of numbers; write 0 or 0,1,2."
+            ) from None
+    if tile is not None:
+        values["tiling"] = {"tile": tile}
+    if method is not None or options:
+        values["objects"] = _objects_values(method, options or [], entry)
+    return parse_recipe(values)
+
+
+def _objects_values(method: str | None, options: list[str], entry: Any) -> dict[str, Any]:
+    from unet_studio.objects.methods import parse_options
+    from unet_studio.recipe import ObjectsMethod
+
+    given: dict[str, Any] = {}
+    own = entry.card.default_objects if entry is not None else None
+    if own is not None and method in (None, own.method):
+        method, given = own.method, dict(own.options)
+    if method is None:
+        raise RecipeError("--set needs --method, because this model has no method of its own.")
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {text!r} should read NAME=VALUE, such as min_size=30.")
+        given[key.strip()] = value.strip()
+    # Text becomes numbers here, and a wrong name or value is refused before any work.
+    parsed = parse_options(ObjectsMethod(method=method, options=given))
+    return {"method": method, "options": parsed.model_dump(mode="json")}
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The output folder {folder} can not be made: {error.strerror or error}."
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"The output folder {folder} can not be written to. Choose another.")
+
+
+def _with_name(source: Path, message: str) -> str:
+    return message if source.name in message else f"{source.name}: {message}"
+
+
+__all__ = ["Outcome", "find_images", "segment_command", "segment_file", "warn", "write_results"]

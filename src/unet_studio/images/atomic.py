@@ -1,0 +1,124 @@
+"""Files and folders that appear whole or not at all.
+
+Everything is written under a temporary name in the folder of the target,
+flushed to the disk, and renamed. A crash leaves the old file, or a leftover
+with ``.partial-`` in its name, never half a result under the final name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from unet_studio.errors import OutputError
+
+PARTIAL = ".partial-"
+_LONGEST_NAME = 255  # bytes, on every common file system
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[BinaryIO]:
+    """Open a binary file for writing and reading that replaces ``target`` at the end.
+
+    A symbolic link at ``target`` is replaced; what it points to stays untouched.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the disk does not take it. Nothing is left behind.
+    """
+    partial = _partial_name(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and not target.is_symlink():
+            raise OutputError(f"{target} is a folder; a file can not take its place. Move it away.")
+        # "x": an existing file or link of this name is never opened.
+        with partial.open("x+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of ``target`` at the end.
+
+    Parameters
+    ----------
+    target : Path
+    replaceable : bool
+        Whether a folder that is already there may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If something is there that must not be replaced, or the disk does not take it.
+    """
+    partial, old = _partial_name(target), _partial_name(target)
+    in_the_way = target.exists() and not target.is_symlink()
+    if in_the_way and not (replaceable and target.is_dir()):
+        raise OutputError(
+            f"{target} exists and was not written by this program, so it stays. "
+            "Move it away or choose another output folder."
+        )
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _sync_tree(partial)
+        if target.is_symlink():
+            target.unlink()
+        elif in_the_way:
+            target.rename(old)
+        partial.rename(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def cannot_write(target: Path, error: OSError) -> OutputError:
+    """Return the error that tells the user why a file could not be written."""
+    return OutputError(
+        f"{target} could not be written: {error.strerror or error}. Free some space, check the "
+        "permissions of the folder, or choose another output folder."
+    )
+
+
+def _partial_name(target: Path) -> Path:
+    ending = f"{PARTIAL}{uuid.uuid4().hex}"
+    kept = target.name.encode()[: _LONGEST_NAME - len(ending)].decode(errors="ignore")
+    return target.with_name(kept + ending)
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        _sync_folder(Path(parent))
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle of a folder to flush
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,231 @@
+"""The plan of a run: a recipe resolved against an image, before torch is imported.
+
+It says how many tiles there will be, on which device, how much memory they
+will need, and what the user should know, while nothing has been computed yet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from unet_studio.axes import AXIS_WORDS, Axes
+from unet_studio.errors import AxesError
+from unet_studio.images.volume import VolumeInfo
+from unet_studio.inference.channels import ChannelMap, map_channels
+from unet_studio.inference.devices import free_memory, likely_device
+from unet_studio.inference.tiling import TilePlan, plan_tiles, round_up
+from unet_studio.models.card import ModelCard
+from unet_studio.recipe import Recipe
+
+# Of what is free, so much may go into the activations of one batch of tiles.
+_MEMORY_SHARE = 0.35
+_MEMORY_FLOOR = 256 * 2**20
+# Beyond this, larger tiles save next to no halo work.
+_LARGEST_TILE = {2: 2048, 3: 192}
+_LARGEST_BATCH = 16
+_CPU_ACTIVATION_LIMIT = 2 * 2**30
+_UNKNOWN_GPU_LIMIT = 3 * 2**30
+# Probabilities are kept as float16; the objects step works on one frame with
+# about this many bytes per pixel (measured on the watershed).
+PROBABILITY_BYTES = 2
+OBJECTS_BYTES_PER_PIXEL = 48
+_LABEL_BYTES = 4
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run will do.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    card : ModelCard
+    info : VolumeInfo
+    channel_map : ChannelMap
+    tiles : TilePlan
+        Of one frame.
+    frames : int
+        Images the network sees: planes (2D networks) or volumes (3D).
+    batch : int
+        Tiles per forward pass.
+    device : str
+        Where it will probably run.
+    memory_bytes : int
+        Forecast of the peak above what the process uses already.
+    available_bytes : int or None
+        Free memory of the device; None if unknown.
+    warnings : tuple of str
+    """
+
+    recipe: Recipe
+    card: ModelCard
+    info: VolumeInfo
+    channel_map: ChannelMap
+    tiles: TilePlan
+    frames: int
+    batch: int
+    device: str
+    memory_bytes: int
+    available_bytes: int | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the image that are read."""
+        return self.channel_map.channels
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles over all frames."""
+        return self.tiles.count * self.frames
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """Shape of a tile, halo included, in pixels."""
+        return self.tiles.tile_shape
+
+    @property
+    def halo(self) -> int:
+        """Context around what is kept of a tile, in pixels."""
+        return self.tiles.halo
+
+    @property
+    def output_axes(self) -> Axes:
+        """Axes of the labels: those of the image without channels, in its order."""
+        axes = self.info.axes
+        return axes.without("C") if "C" in axes else axes
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the labels."""
+        return tuple(self.info.length(a) for a in self.output_axes.names)
+
+    def summary(self) -> str:
+        """Return the plan in one line for the user."""
+        count = self.tile_count
+        shape = " × ".join(str(n) for n in self.tile_shape)
+        text = f"{count} tile{'s' * (count != 1)} of {shape} px on {self.device}, about "
+        text += format_bytes(self.memory_bytes)
+        if self.available_bytes is not None:
+            text += f" of {format_bytes(self.available_bytes)} free"
+        return text
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes as people write it."""
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GB"
+    return f"{max(count / 2**20, 1):.0f} MB"
+
+
+def spatial_axes(card: ModelCard) -> str:
+    """Return the axes that the network works in."""
+    return "ZYX" if card.ndim == 3 else "YX"
+
+
+def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
+    """Resolve a recipe against an image.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    card : ModelCard
+        Of the recipe's model.
+    info : VolumeInfo
+
+    Raises
+    ------
+    AxesError
+        If the image lacks an axis or channels that the model needs.
+    RecipeError
+        If a setting can not work, such as a tile smaller than two halos.
+    """
+    axes = spatial_axes(card)
+    missing = [a for a in axes if a not in info.axes]
+    if missing:
+        raise AxesError(
+            f"The model {card.name!r} works in three dimensions, but {info.name!r} (axes "
+            f"{info.axes.names}) has no {AXIS_WORDS[missing[0]]} axis. Choose a 2D model."
+        )
+    channel_map = map_channels(recipe.channels, card, info)
+    device = likely_device(recipe.device)
+    available = free_memory(device)
+    budget = _activation_budget(device, available)
+    warnings: list[str] = []
+    tiles = _plan(recipe, card, [info.length(a) for a in axes], budget, warnings)
+    frames = math.prod(info.length(a) for a in "TZ" if a not in axes)
+    batch = _batch(recipe, card, tiles, frames, device, budget)
+    memory = _forecast(card, info, tiles, batch)
+    if available is not None and memory > available:
+        warnings.append(
+            f"This needs about {format_bytes(memory)}, but {format_bytes(available)} are free. "
+            "Close other programs, or segment a part of the image."
+        )
+    if channel_map.luma:
+        warnings.append("The model takes one grey channel: red, green and blue are mixed.")
+    return RunPlan(
+        recipe, card, info, channel_map, tiles, frames, batch, device, memory, available,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+def _activation_budget(device: str, available: int | None) -> float:
+    if available is None:
+        return _UNKNOWN_GPU_LIMIT
+    budget = max(_MEMORY_SHARE * available, _MEMORY_FLOOR)
+    # Larger tiles than this do not run faster on a CPU, they only use its memory.
+    return min(budget, _CPU_ACTIVATION_LIMIT) if device == "cpu" else budget
+
+
+def _plan(
+    recipe: Recipe, card: ModelCard, shape: list[int], budget: float, warnings: list[str]
+) -> TilePlan:
+    exact = card.tile_invariant and card.halo is not None
+    needed = card.halo if exact and card.halo is not None else card.patch // 4
+    halo = needed if recipe.tiling.halo is None else round_up(recipe.tiling.halo, card.stride)
+    if recipe.tiling.tile is not None:
+        edge = recipe.tiling.tile
+    elif not exact:
+        edge = round_up(card.patch, card.stride)
+    else:
+        edge = int((budget / card.bytes_per_pixel) ** (1 / len(shape)))
+        edge = min(edge, _LARGEST_TILE[card.ndim])
+        # Never so small that two halos eat it up.
+        edge = max(edge, round_up(3 * halo, card.stride), 2 * card.stride)
+    tiles = plan_tiles(shape, edge, halo, card.stride, blend=not exact)
+    if tiles.count > 1 and not exact:
+        warnings.append(
+            f"The network {card.name!r} sees the whole image at once (its normalisation or "
+            "attention does), so tiles can not reproduce that exactly. They overlap and are blended."
+        )
+    elif tiles.count > 1 and halo < needed:
+        warnings.append(
+            f"The halo of {halo} px is less than the {needed} px that this network sees: "
+            "faint seams between tiles are possible."
+        )
+    return tiles
+
+
+def _batch(
+    recipe: Recipe, card: ModelCard, tiles: TilePlan, frames: int, device: str, budget: float
+) -> int:
+    if recipe.tiling.batch is not None:
+        return recipe.tiling.batch
+    if device == "cpu":
+        return 1  # batches of tiles are no faster there, and slower if they are large
+    fitting = int(budget // (card.bytes_per_pixel * math.prod(tiles.tile_shape)))
+    return max(1, min(fitting, _LARGEST_BATCH, tiles.count * frames))
+
+
+def _forecast(card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int) -> int:
+    voxels = math.prod(info.length(a) for a in "TZYX")
+    frame = voxels // info.length("T")
+    activations = card.bytes_per_pixel * math.prod(tiles.tile_shape) * batch
+    kept = voxels * card.out_channels * PROBABILITY_BYTES
+    if tiles.blend and tiles.count > 1:  # float32 sums of one frame
+        kept += math.prod(tiles.shape) * (card.out_channels + 1) * 4
+    labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
+    # The network's activations are gone when objects are made.
+    return int(4 * card.parameters + kept + max(activations, labelling))
+

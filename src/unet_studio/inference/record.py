@@ -1,0 +1,84 @@
+"""The run record: what was run, on what, with what, stored with every result."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unet_studio.images.normalisation import Scaling
+    from unet_studio.inference.plan import RunPlan
+    from unet_studio.models.model import Model
+
+_RECORDED_PACKAGES = ("napari-unet-studio", "torch", "numpy", "scipy", "scikit-image")
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what decides a result."""
+    versions = {"python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def run_record(
+    plan: RunPlan,
+    model: Model,
+    scaling: Scaling,
+    device: str,
+    seconds: float,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """Return the record of a prediction, ready for JSON.
+
+    Parameters
+    ----------
+    plan : RunPlan
+    model : Model
+    scaling : Scaling
+        As measured on the image.
+    device : str
+        Where it really ran.
+    seconds : float
+        Wall-clock time of the prediction.
+    warnings : sequence of str
+    """
+    info = plan.info
+    return {
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "model": {
+            "name": model.card.name,
+            "sha256": model.sha256,
+            "licence": model.card.licence,
+            "citation": model.card.citation,
+        },
+        "image": {
+            "name": info.name,
+            "shape": list(info.shape),
+            "axes": info.axes.names,
+            "dtype": str(info.dtype),
+            "scale": list(info.axes.scale),
+            "units": list(info.axes.units),
+        },
+        "channels": list(plan.channels),
+        "scaling": {"offset": list(scaling.offset), "gain": list(scaling.gain)},
+        "tiles": {
+            "count": plan.tile_count,
+            "shape": list(plan.tile_shape),
+            "halo": plan.halo,
+            "blended": plan.tiles.blend and plan.tiles.count > 1,
+            "exact": model.card.tile_invariant and plan.halo >= (model.card.halo or 0),
+        },
+        "device": device,
+        "seconds": {"predict": round(seconds, 3)},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": installed_versions(),
+        "warnings": list(warnings),
+    }

@@ -1,0 +1,260 @@
+"""Measure a network instead of trusting a formula.
+
+The radius of the receptive field decides how much context a tile needs. It is
+found with one backward pass through a linearised copy: every weight positive,
+every nonlinearity an identity, every maximum a mean. Then no path can cancel
+or be switched off, so the gradient of one output block is non-zero exactly on
+the input it can depend on. Whether tiles really reproduce the whole image
+is then checked on the network itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from unet_studio.models.card import ModelCard
+
+# Accepted difference between tiles and whole, relative to the logits' standard
+# deviation. Rounding gives about 1e-7; instance norm about 3e-1.
+INVARIANCE_TOLERANCE = 1e-5
+_LONGEST_PROBE = 4096
+_CONVOLUTIONS = (
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Dropout3d,
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured of a network.
+
+    Attributes
+    ----------
+    stride : int
+        Product of the poolings, in pixels.
+    radius : int or None
+        Largest distance at which an input pixel can change an output pixel, over all
+        axes, in pixels; None if it is unbounded.
+    tile_invariant : bool
+        Tiles with a halo of at least ``radius``, on origins that are multiples of
+        ``stride``, reproduce the whole image.
+    bytes_per_pixel : float
+        Peak memory of activations in a forward pass, per input pixel.
+    parameters : int
+    """
+
+    stride: int
+    radius: int | None
+    tile_invariant: bool
+    bytes_per_pixel: float
+    parameters: int
+
+    @property
+    def halo(self) -> int | None:
+        """The radius rounded up to the stride; None if unbounded."""
+        return None if self.radius is None else -(-self.radius // self.stride) * self.stride
+
+    def card_fields(self) -> dict[str, Any]:
+        """Return the measured fields of a model card."""
+        return {
+            "stride": self.stride,
+            "halo": self.halo,
+            "tile_invariant": self.tile_invariant,
+            "bytes_per_pixel": round(self.bytes_per_pixel, 1),
+            "parameters": self.parameters,
+        }
+
+
+def probe_network(network: nn.Module, card: ModelCard) -> Probe:
+    """Measure a network: reach, behaviour in tiles, memory.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        On the CPU; used in evaluation mode and left as it was.
+    card : ModelCard
+        For the number of channels and dimensions.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        stride = int(getattr(network, "stride", card.stride))
+        radius = receptive_radius(network, card.in_channels, card.ndim, stride)
+        invariant = radius is not None and (
+            tiling_error(network, card.in_channels, card.ndim, stride, radius)
+            <= INVARIANCE_TOLERANCE
+        )
+        return Probe(
+            stride,
+            radius,
+            invariant,
+            activation_bytes_per_pixel(network, card.in_channels, card.ndim, stride),
+            sum(p.numel() for p in network.parameters()),
+        )
+    finally:
+        network.train(was_training)
+
+
+def linearised(network: nn.Module) -> nn.Module:
+    """Return a copy through which a gradient reaches all that it can, in float64."""
+    network = copy.deepcopy(network).double().eval()
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, _BATCH_NORMS + _ELEMENTWISE):
+                setattr(module, name, nn.Identity())
+            elif isinstance(child, nn.MaxPool2d | nn.MaxPool3d):
+                pool = nn.AvgPool2d if isinstance(child, nn.MaxPool2d) else nn.AvgPool3d
+                setattr(
+                    module,
+                    name,
+                    pool(child.kernel_size, child.stride, child.padding, child.ceil_mode),
+                )
+            elif isinstance(child, _CONVOLUTIONS):
+                fan_in = child.weight[0].numel()
+                child.weight = nn.Parameter(torch.full_like(child.weight, 1.0 / fan_in))
+                if child.bias is not None:
+                    nn.init.zeros_(child.bias)
+    return network
+
+
+def _strip(
+    channels: int, ndim: int, stride: int, axis: int, length: int
+) -> tuple[int, ...]:
+    shape = [stride] * ndim
+    shape[axis] = length
+    return (1, channels, *shape)
+
+
+def receptive_radius(
+    network: nn.Module, in_channels: int, ndim: int, stride: int
+) -> int | None:
+    """Return the receptive field's radius in pixels, the largest over the axes.
+
+    One block of ``stride`` output pixels is followed back, so that every
+    position relative to the poolings is covered. None if the field grows with
+    the image (global pooling, attention, instance or group normalisation).
+    """
+    network = linearised(network)
+    largest = 0
+    for axis in range(ndim):
+        length = 16 * stride
+        while True:
+            radius = _radius_along(network, in_channels, ndim, stride, axis, length)
+            if radius is not None:
+                largest = max(largest, radius)
+                break
+            if length >= _LONGEST_PROBE:
+                return None
+            length = min(2 * length, max(_LONGEST_PROBE, 16 * stride))
+    return largest
+
+
+def _radius_along(
+    network: nn.Module, in_channels: int, ndim: int, stride: int, axis: int, length: int
+) -> int | None:
+    """Radius along one axis, or None if it reaches the end of the strip."""
+    shape = _strip(in_channels, ndim, stride, axis, length)
+    image = torch.ones(shape, dtype=torch.float64, requires_grad=True)
+    start = length // stride // 2 * stride
+    block = network(image).narrow(2 + axis, start, stride)
+    (gradient,) = torch.autograd.grad(block.sum(), image)
+    reached = gradient.abs().amax(dim=[d for d in range(ndim + 2) if d != 2 + axis])
+    positions = torch.nonzero(reached)[:, 0]
+    first, last = int(positions.min()), int(positions.max())
+    if first == 0 or last == length - 1:
+        return None
+    return max(start - first, last - (start + stride - 1))
+
+
+@torch.no_grad()
+def tiling_error(
+    network: nn.Module, in_channels: int, ndim: int, stride: int, radius: int
+) -> float:
+    """Largest difference between two tiles and the whole, over the logits' deviation."""
+    halo = -(-radius // stride) * stride
+    # Fine structure through the whole strip; the same strip cut in two must agree.
+    cut = halo + 3 * stride
+    length = 2 * cut
+    generator = torch.Generator().manual_seed(0)
+    shape = _strip(in_channels, ndim, stride, 0, length)
+    image = torch.randn(shape, generator=generator)
+    whole = network(image)
+    first = network(image.narrow(2, 0, cut + halo)).narrow(2, 0, cut)
+    second = network(image.narrow(2, cut - halo, length - cut + halo)).narrow(2, halo, length - cut)
+    difference = (torch.cat([first, second], dim=2) - whole).abs().max()
+    return float(difference / whole.std().clamp(min=1e-12))
+
+
+@torch.no_grad()
+def activation_bytes_per_pixel(
+    network: nn.Module, in_channels: int, ndim: int, stride: int
+) -> float:
+    """Peak of the memory that a forward pass allocates, per input pixel, fp32."""
+    edge = max(2 * stride, -(-(256 if ndim == 2 else 64) // stride) * stride)
+    image = torch.zeros(1, in_channels, *[edge] * ndim)
+    with _LiveBytes() as memory:
+        network(image)
+    return (memory.peak + image.numel() * image.element_size()) / edge**ndim
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Follow how many bytes of freshly made tensors are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                self._follow(value.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in self._known or size == 0:
+            return
+        self._known.add(address)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, address, size)
+
+    def _forget(self, address: int, size: int) -> None:
+        self._known.discard(address)
+        self.live -= size

@@ -1,0 +1,174 @@
+"""Size and position of each object, in physical units."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from unet_studio.errors import AxesError
+from unet_studio.images.atomic import atomic_file
+from unet_studio.objects.contingency import compact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from unet_studio.axes import Axes
+
+# So many pixels are looked at in one go: the coordinates of a large stack
+# would take several times its own memory.
+_SLAB = 4_000_000
+
+
+def measure(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
+    """Measure every object.
+
+    Parameters
+    ----------
+    labels : array of int, axes as in ``axes``
+        0 is background. Ids may have gaps. An id that is there in several
+        frames is measured in each.
+    axes : Axes
+        Of ``labels``, in any order, without C.
+
+    Returns
+    -------
+    dict of str to array
+        One row per object (and frame), by frame, then by label:
+
+        - ``label``, and with a time axis ``frame``, counted from 0
+        - ``pixels``: number of pixels or voxels
+        - ``area`` (2D) or ``volume`` (3D)
+        - ``equivalent_diameter``: of the disc or ball of that size
+        - ``centroid_z``, ``centroid_y``, ``centroid_x``: world coordinates,
+          ``scale * index + translate``, the centre of the first pixel being
+          at ``translate``
+        - ``bbox_min_z``, … ``bbox_max_x``: first pixel, and the one after the last
+
+        :func:`units` tells in which unit each is. Rotation and shear of a
+        layer are not applied.
+
+    Raises
+    ------
+    AxesError
+        If the axes do not fit the array, or there is a channel axis.
+    """
+    if "C" in axes or labels.ndim != len(axes):
+        raise AxesError(
+            f"Labels of shape {labels.shape} with the axes {axes.names} can not be measured; "
+            "there has to be one letter per dimension, and no C (channel)."
+        )
+    canonical = axes.canonical
+    ordered = np.transpose(labels, [axes.index(a) for a in canonical.names])
+    spatial = canonical.select(canonical.spatial)
+    if "T" not in axes:
+        return _measure_frame(ordered, spatial)
+    tables = [_measure_frame(frame, spatial) for frame in ordered]
+    frames = [np.full(len(t["label"]), i, np.int64) for i, t in enumerate(tables)]
+    if not tables:
+        tables, frames = [_measure_frame(ordered.reshape(0, 0), spatial)], [np.zeros(0, np.int64)]
+    joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return {"label": joined.pop("label"), "frame": np.concatenate(frames), **joined}
+
+
+def _measure_frame(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
+    ids, dense = compact(labels)
+    count = len(ids)
+    pixels, sums = _count(dense, count)
+    step = np.abs(np.array(axes.scale))
+    size = pixels * float(np.prod(step))
+    flat = len(axes) == 2
+    diameter = 2 * np.sqrt(size / np.pi) if flat else np.cbrt(6 * size / np.pi)
+    table: dict[str, NDArray[Any]] = {
+        "label": ids,
+        "pixels": pixels,
+        "area" if flat else "volume": size,
+        "equivalent_diameter": diameter,
+    }
+    for index, name in enumerate(axes.names):
+        centre = sums[index] / pixels * axes.scale[index] + axes.translate[index]
+        table[f"centroid_{name.lower()}"] = centre
+    boxes = ndimage.find_objects(dense, max_label=count) if count else []
+    for index, name in enumerate(axes.names):
+        table[f"bbox_min_{name.lower()}"] = np.array([b[index].start for b in boxes], np.int64)
+    for index, name in enumerate(axes.names):
+        table[f"bbox_max_{name.lower()}"] = np.array([b[index].stop for b in boxes], np.int64)
+    return table
+
+
+def _count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Count the pixels of labels 1..count and add up their coordinates, axes (axis, label)."""
+    pixels = np.zeros(count, np.int64)
+    sums = np.zeros((labels.ndim, count))
+    if not count:
+        return pixels, sums
+    planes = max(1, _SLAB * len(labels) // labels.size)
+    for start in range(0, len(labels), planes):
+        slab = labels[start : start + planes]
+        where = np.nonzero(slab)
+        ids = slab[where].astype(np.intp) - 1
+        pixels += np.bincount(ids, minlength=count)
+        for axis, position in enumerate(where):
+            sums[axis] += np.bincount(ids, position + start * (axis == 0), minlength=count)
+    return pixels, sums
+
+
+def units(axes: Axes) -> dict[str, str]:
+    """Return the unit of each column of :func:`measure` that has one.
+
+    Parameters
+    ----------
+    axes : Axes
+        The same as for :func:`measure`.
+
+    Returns
+    -------
+    dict of str to str
+        For example ``{"area": "micrometer^2", "centroid_y": "micrometer", …}``.
+        Axes of different units give products such as ``"millimeter*pixel"``;
+        the equivalent diameter has no unit then, and is left out.
+    """
+    spatial = axes.select(axes.spatial)
+    different = list(dict.fromkeys(spatial.units))
+    powers = {unit: spatial.units.count(unit) for unit in different}
+    product = "*".join(f"{u}^{n}" if n > 1 else u for u, n in powers.items())
+    named = {"area" if len(spatial) == 2 else "volume": product}
+    if len(different) == 1:
+        named["equivalent_diameter"] = different[0]
+    for name, unit in zip(spatial.names, spatial.units, strict=True):
+        named[f"centroid_{name.lower()}"] = unit
+    return named
+
+
+def write_table(
+    path: Path, table: Mapping[str, NDArray[Any]], units: Mapping[str, str] | None = None
+) -> None:
+    """Write measurements as CSV (UTF-8, comma, decimal point), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    table : mapping of str to array
+        Columns of equal length.
+    units : mapping of str to str, optional
+        Put behind the column's name in the header: ``area [micrometer^2]``.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the disk does not take it.
+    """
+    named = units or {}
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow([f"{n} [{named[n]}]" if n in named else n for n in table])
+    rows.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,113 @@
+"""Objects methods: how probabilities become labels.
+
+A method is a function and the options it takes. To add one, write a file with
+a :class:`Method` and name it here, or offer it from another distribution
+through the entry-point group ``unet_studio.objects_methods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unet_studio.errors import RecipeError
+from unet_studio.models.card import Representation
+from unet_studio.registry import Registry
+
+if TYPE_CHECKING:
+    from unet_studio.recipe import ObjectsMethod
+
+# Called with probabilities (C, [Z,] Y, X) of any float type in 0..1, the
+# method's options, and what the channels mean. Returns integer labels
+# ([Z,] Y, X), 0 being background; it must not write to the probabilities.
+MethodFunction = Callable[[NDArray[np.floating], Any, Representation], NDArray[np.integer]]
+
+
+class MethodOptions(BaseModel):
+    """Base of every method's options: frozen, and nothing unknown gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make labels of probabilities.
+
+    Attributes
+    ----------
+    function : callable
+        ``(probabilities, options, representation) -> labels``, for one frame:
+        axes (C, [Z,] Y, X) in, ([Z,] Y, X) out.
+    options_class : type of pydantic.BaseModel
+        Frozen; every field has a default, its limits and a description with
+        units: forms and command lines are built from it.
+    representations : tuple of str
+        The output representations it can work with.
+    makes_objects : bool
+        Whether each object gets an id of its own. Otherwise the labels are
+        classes, and the numbers are kept as the function returns them.
+    """
+
+    function: MethodFunction
+    options_class: type[BaseModel]
+    representations: tuple[Representation, ...]
+    makes_objects: bool
+
+
+METHODS: Registry[Method] = Registry(
+    "objects method",
+    {
+        "threshold": "unet_studio.objects.masks:THRESHOLD",
+        "argmax": "unet_studio.objects.masks:ARGMAX",
+        "components": "unet_studio.objects.components:COMPONENTS",
+        "watershed": "unet_studio.objects.watershed:WATERSHED",
+    },
+    entry_points="unet_studio.objects_methods",
+)
+
+
+def options_class(name: str) -> type[BaseModel]:
+    """Return the class of a method's options.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such method; the message lists the known ones.
+    """
+    return METHODS.load(name).options_class
+
+
+def parse_options(method: ObjectsMethod) -> BaseModel:
+    """Check a method's options and fill in the defaults.
+
+    Raises
+    ------
+    RecipeError
+        If the method or an option is unknown, or a value out of range. The
+        message names each problem, and the options that there are.
+    """
+    options = options_class(method.method)
+    try:
+        return options.model_validate(method.options)
+    except ValidationError as error:
+        problems = "; ".join(_problem(e["loc"], e["type"], e["msg"]) for e in error.errors())
+        known = ", ".join(options.model_fields) or "none"
+        raise RecipeError(
+            f"The objects method {method.method!r} can not be run with these options. "
+            f"{problems}. Its options are: {known}."
+        ) from None
+
+
+def _problem(where: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in where)
+    return f"There is no option {name!r}" if kind == "extra_forbidden" else f"{name}: {message}"
+
+
+def suitable_methods(representation: Representation) -> list[str]:
+    """Return the names of the methods that work with a representation."""
+    return [n for n in METHODS if representation in METHODS.load(n).representations]

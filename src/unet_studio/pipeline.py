@@ -1,0 +1,249 @@
+"""The whole path: image, tiles, network, probabilities, objects, labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unet_studio.axes import Axes, rearrange
+from unet_studio.events import CancelToken, Event, Started
+from unet_studio.images.volume import Volume, as_volume
+from unet_studio.inference.plan import resolve
+from unet_studio.inference.prediction import Prediction
+from unet_studio.recipe import ObjectsMethod, parse_recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from unet_studio.models.model import Model
+    from unet_studio.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The result of a run.
+
+    Attributes
+    ----------
+    labels : array of int
+        Object ids (or class ids); 0 is background. Axes as in ``axes``.
+    axes : Axes
+        The image's own order of axes, without channels.
+    measurements : dict of array
+        One value per object in each column; empty if nothing was measured.
+    record : dict
+        The run record, ready for JSON.
+    prediction : Prediction
+        From which :func:`relabel` makes other labels without the network.
+    warnings : tuple of str
+    """
+
+    labels: NDArray[np.integer[Any]]
+    axes: Axes
+    measurements: dict[str, NDArray[Any]]
+    record: dict[str, Any]
+    prediction: Prediction
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def object_count(self) -> int:
+        """Number of objects (or of classes found, for class labels)."""
+        return int(self.record["objects"]["count"])
+
+
+def segment_steps(
+    volume: Volume,
+    recipe: Recipe,
+    *,
+    model: Model | None = None,
+    token: CancelToken | None = None,
+) -> Generator[Event, None, Segmentation]:
+    """Run a recipe on an image, reporting on the way.
+
+    Parameters
+    ----------
+    volume : Volume
+    recipe : Recipe
+    model : Model, optional
+        The recipe's model, if it is loaded already.
+    token : CancelToken, optional
+
+    Yields
+    ------
+    Event
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    UNetStudioError
+        One of its subclasses, with a message for the user.
+    """
+    from unet_studio.inference.predictor import predict_steps
+    from unet_studio.models.model import load_model
+
+    token = token or CancelToken()
+    if model is None:
+        yield Started("loading the model")
+        model = load_model(recipe.model)
+    token.raise_if_cancelled()
+    plan = resolve(recipe, model.card, volume.info)
+    prediction = yield from predict_steps(volume, model, plan, token=token)
+    token.raise_if_cancelled()
+    yield Started("making objects")
+    result = relabel(prediction, recipe.objects, measure=recipe.measure)
+    token.raise_if_cancelled()
+    return result
+
+
+def relabel(
+    prediction: Prediction, method: ObjectsMethod | None = None, measure: bool = True
+) -> Segmentation:
+    """Make labels from kept probabilities: the last step of the path, alone.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    method : ObjectsMethod, optional
+        The model's own if not given.
+    measure : bool
+        Measure size and position of each object.
+
+    Raises
+    ------
+    RecipeError
+        If the method or one of its options does not exist or does not fit the model.
+    """
+    from unet_studio.objects.measurements import measure as measure_objects
+    from unet_studio.objects.run import run_objects
+
+    began = time.perf_counter()
+    method = method or prediction.card.default_objects
+    labelling = run_objects(prediction, method)
+    measurements = measure_objects(labelling.labels, labelling.axes) if measure else {}
+    source = prediction.info.axes
+    axes = source.without("C") if "C" in source else source
+    labels = rearrange(labelling.labels, labelling.axes.names, axes.names)
+    record = dict(prediction.record)
+    record["objects"] = {
+        "method": method.method,
+        "options": dict(method.options),
+        "count": labelling.count,
+    }
+    seconds = round(time.perf_counter() - began, 3)
+    record["seconds"] = {**record.get("seconds", {}), "objects": seconds}
+    return Segmentation(labels, axes, measurements, record, prediction, prediction.warnings)
+
+
+def segment(
+    image: Any,
+    model: str | Model = "nuclei",
+    *,
+    axes: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    token: CancelToken | None = None,
+    **options: Any,
+) -> Segmentation:
+    """Segment an image.
+
+    Parameters
+    ----------
+    image : array, Volume, or path
+        numpy, dask or zarr array, a :class:`~unet_studio.images.volume.Volume`, or a file.
+    model : str or Model
+        Name, path, weight source, or a loaded model.
+    axes : str, optional
+        One letter out of TCZYX per dimension, where the image does not say.
+    on_event : callable, optional
+        Called with each event of the run.
+    token : CancelToken, optional
+    **options
+        Other fields of the :class:`~unet_studio.recipe.Recipe`, such as ``channels=(0,)``,
+        ``device="cpu"`` or ``objects={"method": "watershed", "options": {...}}``.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    UNetStudioError
+        One of its subclasses, with a message that says what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unet_studio import segment
+    >>> result = segment(np.zeros((64, 64), np.uint8), "random:unet-tiny")
+    >>> result.labels.shape
+    (64, 64)
+    """
+    volume, recipe, loaded = _prepare(image, model, axes, options)
+    steps = segment_steps(volume, recipe, model=loaded, token=token)
+    return drain(steps, on_event)
+
+
+def predict(
+    image: Any,
+    model: str | Model = "nuclei",
+    *,
+    axes: str | None = None,
+    keep: str = "probabilities",
+    on_event: Callable[[Event], None] | None = None,
+    token: CancelToken | None = None,
+    **options: Any,
+) -> Prediction:
+    """Return the network's probabilities (or logits) of an image.
+
+    Parameters are those of :func:`segment`; ``keep`` is "probabilities"
+    (float16) or "logits" (float32).
+    """
+    from unet_studio.inference.predictor import predict_steps
+    from unet_studio.models.model import load_model
+
+    volume, recipe, loaded = _prepare(image, model, axes, options)
+    loaded = loaded or load_model(recipe.model)
+    plan = resolve(recipe, loaded.card, volume.info)
+    steps = predict_steps(
+        volume,
+        loaded,
+        plan,
+        token=token,
+        keep="logits" if keep == "logits" else "probabilities",
+    )
+    return drain(steps, on_event)
+
+
+def drain(
+    steps: Generator[Event, None, Any], on_event: Callable[[Event], None] | None = None
+) -> Any:
+    """Run a generator of events to its end and return its result."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        if on_event is not None:
+            on_event(event)
+
+
+def _prepare(
+    image: Any, model: str | Model, axes: str | None, options: dict[str, Any]
+) -> tuple[Volume, Recipe, Model | None]:
+    from pathlib import Path
+
+    if isinstance(image, str | Path):
+        from unet_studio.images.readers import read_image
+
+        volume = read_image(Path(image), axes)
+    else:
+        volume = as_volume(image, axes)
+    loaded = None if isinstance(model, str | Path) else model
+    name = str(model) if loaded is None else (str(loaded.path or loaded.card.name))
+    recipe = parse_recipe({"model": name, "axes": axes, **options})
+    return volume, recipe, loaded

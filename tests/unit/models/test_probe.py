@@ -1,0 +1,117 @@
+"""The probe: measured reach, and which networks tiles can reproduce (P03, P04)."""
+
+import pytest
+import torch
+from torch import nn
+
+from unet_studio.models.card import ModelCard
+from unet_studio.models.presets import new_model
+from unet_studio.models.probe import probe_network, receptive_radius
+
+
+def card(**fields):
+    return ModelCard(name="t", architecture="unet", in_channels=1, representation="binary", **fields)
+
+
+def convolutions(*kernels):
+    net = nn.Sequential(*(nn.Conv2d(1, 1, k, padding=k // 2) for k in kernels))
+    net.stride = 1
+    return net
+
+
+@pytest.mark.parametrize(("kernels", "radius"), [((3,), 1), ((3, 3), 2), ((5, 7), 5), ((1,), 0)])
+def test_radius_of_plain_convolutions_is_known_exactly(kernels, radius):
+    assert receptive_radius(convolutions(*kernels), 1, 2, 1) == radius
+
+
+def test_dilation_counts():
+    net = nn.Conv2d(1, 1, 3, padding=4, dilation=4)
+    assert receptive_radius(net, 1, 2, 1) == 4
+
+
+def test_dead_activations_do_not_hide_reach():
+    """With these weights every ReLU is off; the radius must not shrink to nothing."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.Conv2d(1, 1, 3, padding=1))
+    with torch.no_grad():
+        net[0].weight.fill_(-1.0)
+        net[0].bias.fill_(-100.0)
+    assert receptive_radius(net, 1, 2, 1) == 2
+
+
+def test_plain_unet_is_exact_in_tiles():
+    model = new_model("unet-tiny")
+    # Two 3x3 convolutions on each of four levels down and up, and a bottom:
+    # by hand 2*(1+2+4+8)*2 + 2*16 = 92, plus what the poolings and the
+    # transposed convolutions shift inside a block of 16.
+    assert model.card.stride == 16
+    assert model.card.tile_invariant
+    assert model.card.halo == 96
+
+
+def test_widths_do_not_change_reach():
+    assert new_model("unet-slim").card.halo == new_model("unet-tiny").card.halo
+
+
+class Level(nn.Module):
+    """One pooling, one join; what comes between varies."""
+
+    stride = 2
+
+    def __init__(self, norm, up):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm, nn.ReLU())
+        self.pool = nn.MaxPool2d(2)
+        self.deep = nn.Conv2d(4, 4, 3, padding=1)
+        self.up = up
+        self.head = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x):
+        skip = self.inner(x)
+        return self.head(skip + self.up(self.deep(self.pool(skip))))
+
+
+class SqueezeExcite(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(x.mean(dim=(2, 3), keepdim=True))
+
+
+NEAREST = nn.Upsample(scale_factor=2, mode="nearest")
+CASES = {
+    "batch norm": (Level(nn.BatchNorm2d(4), NEAREST), True),
+    "no norm": (Level(nn.Identity(), NEAREST), True),
+    "instance norm": (Level(nn.InstanceNorm2d(4), NEAREST), False),
+    "group norm": (Level(nn.GroupNorm(2, 4), NEAREST), False),
+    "squeeze and excite": (Level(SqueezeExcite(), NEAREST), False),
+    "align_corners": (
+        Level(nn.Identity(), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_which_networks_tiles_can_reproduce(name):
+    net, invariant = CASES[name]
+    torch.manual_seed(0)
+    assert probe_network(net, card(stride=2)).tile_invariant is invariant
+
+
+def test_probe_leaves_the_network_as_it_was():
+    net = Level(nn.BatchNorm2d(4), NEAREST).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    probe_network(net, card(stride=2))
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0"])
+def test_encoders_are_classed(encoder):
+    model = new_model(encoder)
+    assert model.card.stride == 32
+    assert model.card.tile_invariant is (encoder == "resnet18")
+    assert (model.card.halo is None) is (encoder == "efficientnet-b0")
+
+
+def test_memory_grows_with_width():
+    slim, tiny = new_model("unet-slim").card, new_model("unet-tiny").card
+    assert 1.5 < slim.bytes_per_pixel / tiny.bytes_per_pixel < 2.5
