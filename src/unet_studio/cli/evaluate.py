@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_studio.axes import AmbiguousAxes
+from unet_studio.cli.console import SOME_FAILED, complain, out
 from unet_studio.errors import ImageError, UNetStudioError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from unet_studio.objects.evaluation import ClassScores, Scores
 
 _LABELS_SUFFIX = "_labels"
-COULD_NOT_START, SOME_FAILED = 1, 2
+COULD_NOT_START = 1
 
 
 class _Report:
@@ -55,14 +56,10 @@ def evaluate_command(
 
     Exit codes: 0 all compared, 1 could not start, 2 some pairs failed (they are named).
     """
-    from rich.console import Console
-    from rich.markup import escape
-
-    console, complaints = Console(), Console(stderr=True)
     try:
         pairs, lonely = find_pairs(labels, truth)
     except UNetStudioError as error:
-        complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        complain(str(error))
         raise typer.Exit(COULD_NOT_START) from None
     report = _Report(failed=dict(lonely))
     for name, (found, real) in pairs.items():
@@ -70,21 +67,19 @@ def evaluate_command(
             _compare(report, name, found, real, classes)
         except (UNetStudioError, OSError, MemoryError) as error:
             report.failed[name] = str(error) or type(error).__name__
-    if report.scores:
-        console.print(_objects_table(report.scores))
-    if report.classes:
-        console.print(_classes_table(report.classes))
+    for table in [*_objects_tables(report.scores), *_classes_tables(report.classes)]:
+        out.print(table, soft_wrap=False)
     for name, message in report.failed.items():
-        complaints.print(f"[red]{escape(name)}[/red]: {escape(message)}", soft_wrap=True)
+        complain(f"{name}: {message}")
     if json_path is not None:
         try:
             _write_json(json_path, report)
         except UNetStudioError as error:
-            complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+            complain(str(error))
             raise typer.Exit(SOME_FAILED) from None
     if report.failed:
         done = len(report.scores) + len(report.classes)
-        complaints.print(f"{done} compared, {len(report.failed)} failed.")
+        complain(f"{done} compared, {len(report.failed)} failed.")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -178,47 +173,75 @@ def _compare(report: _Report, name: str, found: Path, real: Path, classes: bool)
         report.scores[name] = evaluate(*pair)
 
 
-def _objects_table(scores: dict[str, Scores]) -> Table:
+def _new_table(title: str, first: str, *numbers: str) -> Table:
+    """Return an empty table that fits 80 columns: the first column wraps if it must."""
+    from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    from unet_studio.objects.evaluation import pool
-
-    table = Table(caption="AP, F1, precision and recall at IoU 0.5; AP 0.5:0.95 is the mean")
-    table.add_column("image", overflow="fold")
-    headers = "objects truth IoU Dice F1 prec. recall PQ AP@0.5 AP@0.75 AP@0.9 AP@0.5:0.95"
-    for header in headers.split():
-        table.add_column(header, justify="right")
-    rows = dict(scores)
-    if len(scores) > 1:
-        rows[f"all {len(scores)} together"] = pool(scores.values())
-    for index, (name, s) in enumerate(rows.items()):
-        values = [s.iou, s.dice, s.f1(), s.precision(), s.recall(), s.pq]
-        values += [s.ap(0.5), s.ap(0.75), s.ap(0.9), s.mean_ap]
-        last = len(scores) > 1 and index == len(scores) - 1
-        table.add_row(
-            name, str(s.found), str(s.truth), *(f"{v:.3f}" for v in values), end_section=last
-        )
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for header in numbers:
+        table.add_column(header, justify="right", no_wrap=True)
     return table
 
 
-def _classes_table(classes: dict[str, tuple[ClassScores, ...]]) -> Table:
-    from rich.table import Table
+def _objects_tables(scores: dict[str, Scores]) -> list[Table]:
+    """Return a line for each image, and all scores of all images together."""
+    from rich.markup import escape
+
+    from unet_studio.objects.evaluation import THRESHOLDS, pool
+
+    if not scores:
+        return []
+    together = pool(scores.values())
+    name = f"All {len(scores)} together" if len(scores) > 1 else next(iter(scores))
+    full = _new_table(name, "score", "value")
+    for words, count in {
+        "objects in the labels": together.found,
+        "objects in the truth": together.truth,
+        "matched at IoU 0.5": together.matched[0],
+    }.items():
+        full.add_row(words, str(count))
+    for words, value in {
+        "foreground IoU": together.iou,
+        "foreground Dice": together.dice,
+        "precision at IoU 0.5": together.precision(),
+        "recall at IoU 0.5": together.recall(),
+        "F1 at IoU 0.5": together.f1(),
+        "mean IoU of the matched (SQ)": together.mean_matched_iou,
+        "panoptic quality (PQ)": together.pq,
+        **{f"AP at IoU {t:g}": together.ap(t) for t in THRESHOLDS},
+        "AP, mean of these": together.mean_ap,
+    }.items():
+        full.add_row(words, f"{value:.3f}")
+    if len(scores) == 1:
+        return [full]
+    each = _new_table("Each image", "image", "labels", "truth", "Dice", "F1", "AP@0.5", "PQ")
+    for name, s in scores.items():
+        values = (s.dice, s.f1(), s.ap(), s.pq)
+        each.add_row(escape(name), str(s.found), str(s.truth), *(f"{v:.3f}" for v in values))
+    return [each, full]
+
+
+def _classes_tables(classes: dict[str, tuple[ClassScores, ...]]) -> list[Table]:
+    """Return Dice and IoU of every class, of each image and of all together."""
+    from rich.markup import escape
 
     from unet_studio.objects.evaluation import pool_classes
 
-    table = Table()
-    table.add_column("image", overflow="fold")
-    for header in ("class", "Dice", "IoU", "pixels", "truth"):
-        table.add_column(header, justify="right")
+    if not classes:
+        return []
     rows = dict(classes)
     if len(classes) > 1:
         rows[f"all {len(classes)} together"] = pool_classes(classes.values())
+    table = _new_table("Classes", "image", "class", "Dice", "IoU", "pixels", "truth")
     for name, scores in rows.items():
         for s in scores:
             values = (f"{s.dice:.3f}", f"{s.iou:.3f}", str(s.found_pixels), str(s.truth_pixels))
-            table.add_row(name, str(s.label), *values)
+            table.add_row(escape(name), str(s.label), *values)
         table.add_section()
-    return table
+    return [table]
 
 
 def _write_json(path: Path, report: _Report) -> None:

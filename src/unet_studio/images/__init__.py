@@ -1,0 +1,1 @@
+"""Images: lazily readable volumes, readers, writers, normalisation. No torch here."""

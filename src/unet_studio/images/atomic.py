@@ -36,7 +36,9 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir() and not target.is_symlink():
-            raise OutputError(f"{target} is a folder; a file can not take its place. Move it away.")
+            raise OutputError(
+                f"{target} is a folder; a file can not take its place. Move it away."
+            )
         # "x": an existing file or link of this name is never opened.
         with partial.open("x+b") as stream:
             yield stream

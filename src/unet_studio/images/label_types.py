@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 UNSIGNED = (np.dtype("u2"), np.dtype("u4"), np.dtype("u8"))
 
 
-def fit_labels(
-    labels: NDArray[Any], types: Sequence[np.dtype[Any]] = UNSIGNED
-) -> NDArray[Any]:
+def fit_labels(labels: NDArray[Any], types: Sequence[np.dtype[Any]] = UNSIGNED) -> NDArray[Any]:
     """Return labels in the first of ``types`` that holds the largest id.
 
     Parameters

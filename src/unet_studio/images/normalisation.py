@@ -7,6 +7,7 @@ stretched to full contrast, and tiles would disagree along their seams.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from unet_studio.registry import Registry
 # At most this many values per channel enter the statistics. An even subsample
 # of 4 million moves a percentile by far less than the noise of a camera.
 _SAMPLE_LIMIT = 4_000_000
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class Scaling:
             scaled = (image.astype(working) - offset.astype(working)) * gain.astype(working)
         if image.dtype.kind == "f":
             scaled[~np.isfinite(image)] = 0
-        if self.clip is not None:
-            np.clip(scaled, *self.clip, out=scaled)
+        low, high = self.clip if self.clip is not None else (-np.inf, np.inf)
+        if working is np.float64 or self.clip is not None:
+            # What float32 can not hold would become infinite.
+            np.clip(scaled, max(low, -_LARGEST), min(high, _LARGEST), out=scaled)
         return np.ascontiguousarray(scaled, dtype=np.float32)
 
 
@@ -81,6 +85,8 @@ def sample_for_statistics(image: NDArray[Any]) -> NDArray[np.float64]:
     """
     flat = image.reshape(image.shape[0], -1)
     step = max(1, -(-flat.shape[1] // _SAMPLE_LIMIT))
+    while math.gcd(step, image.shape[-1]) > 1 and step > 1:
+        step += 1  # else only a few columns of the image would be looked at
     values = flat[:, ::step].astype(np.float64)
     finite = np.isfinite(values).all(axis=0)
     if not finite.any():
@@ -96,7 +102,8 @@ def _scaling(
     width: NDArray[np.float64],
     clip: tuple[float, float] | None,
 ) -> Scaling:
-    constant = ~(width > 0)
+    # The inverse of anything narrower than the smallest normal number overflows.
+    constant = ~(width > np.finfo(np.float64).tiny)
     gain = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, width))
     return Scaling(
         offset=tuple(low.tolist()),

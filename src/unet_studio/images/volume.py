@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_studio.axes import Axes, rearrange, resolve_axes
-from unet_studio.errors import AxesError, ImageError
+from unet_studio.errors import AxesError, ImageError, UNetStudioError
 
 
 @runtime_checkable
@@ -19,9 +19,15 @@ class ArrayLike(Protocol):
     """What numpy, dask and zarr arrays have in common."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Length of each dimension."""
+        ...
+
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """Type of the values."""
+        ...
+
     def __getitem__(self, key: Any) -> Any: ...
 
 
@@ -94,7 +100,9 @@ class Volume:
                 f"{tuple(self.array.shape)}), but its axes are {self.axes.names}."
             )
         if self.rgb and self.info.length("C") not in (3, 4):
-            raise AxesError(f"{self.name!r} is marked as RGB but has {self.info.length('C')} channels.")
+            raise AxesError(
+                f"{self.name!r} is marked as RGB but has {self.info.length('C')} channels."
+            )
 
     @property
     def info(self) -> VolumeInfo:
@@ -108,7 +116,9 @@ class Volume:
         )
 
     def read(
-        self, region: Mapping[str, slice | int] | None = None, channels: Sequence[int] | None = None
+        self,
+        region: Mapping[str, slice | int] | None = None,
+        channels: Sequence[int] | None = None,
     ) -> NDArray[Any]:
         """Read part of the image into memory.
 
@@ -144,8 +154,7 @@ class Volume:
         order = self._remaining(wanted)
         target = "".join(a for a in "TCZYX" if a in order)
         parts = [
-            rearrange(self._read({**wanted, "C": run}), order, target)
-            for run in _runs(picked)
+            rearrange(self._read({**wanted, "C": run}), order, target) for run in _runs(picked)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=target.index("C"))
 
@@ -156,17 +165,27 @@ class Volume:
         key = tuple(region.get(a, slice(None)) for a in self.axes.names)
         try:
             block = np.asarray(self.array[key])
+        except UNetStudioError:
+            raise  # says it all already
         except Exception as error:  # any storage back end raises its own
-            where = ", ".join(
-                f"{a} {k.start}:{k.stop}" if isinstance(k, slice) else f"{a} {k}"
-                for a, k in region.items()
-            )
             raise ImageError(
-                f"{self.source or self.name} could not be read at {where or 'its start'}: "
-                f"{error or type(error).__name__}. The file may be damaged; restore it or "
+                f"{self.source or self.name} could not be read{self._where(key)}: "
+                f"{str(error) or type(error).__name__}. The file may be damaged; restore it or "
                 "leave this part out."
             ) from error
         return block.astype(block.dtype.newbyteorder("="), copy=False)
+
+    def _where(self, key: tuple[slice | int, ...]) -> str:
+        """Name the block that fails, or else the region that was asked for."""
+        from unet_studio.images.blocks import failing_block
+
+        block = failing_block(self.array, key)
+        parts = [
+            f"{axis} {k.start}:{k.stop}" if isinstance(k, slice) else f"{axis} {k}"
+            for axis, k in zip(self.axes.names, block or key, strict=True)
+            if k != slice(None)
+        ]
+        return f" at {'block ' if block else ''}{', '.join(parts)}" if parts else ""
 
 
 def _runs(channels: Sequence[int] | range) -> list[slice]:
@@ -190,7 +209,9 @@ def check_array(array: Any, name: str) -> None:
         (dask), and for empty images.
     """
     if not isinstance(array, ArrayLike):
-        raise ImageError(f"{name!r} is a {type(array).__name__}; pass a numpy, dask or zarr array.")
+        raise ImageError(
+            f"{name!r} is a {type(array).__name__}; pass a numpy, dask or zarr array."
+        )
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "buif":
         raise ImageError(
@@ -202,7 +223,9 @@ def check_array(array: Any, name: str) -> None:
             f"{name!r} has chunks of unknown size. Call compute_chunk_sizes() on the dask array."
         )
     if 0 in array.shape:
-        raise ImageError(f"{name!r} is empty (shape {tuple(array.shape)}); there is nothing to segment.")
+        raise ImageError(
+            f"{name!r} is empty (shape {tuple(array.shape)}); there is nothing to segment."
+        )
 
 
 def as_volume(
@@ -233,7 +256,16 @@ def as_volume(
     from unet_studio.axes import looks_like_colour
 
     if isinstance(image, Volume):
-        return image
+        if axes is None:
+            return image
+        names = resolve_axes(image.array.shape, axes, repr(image.name))
+        # Colours stay colours only where their axis stays.
+        same_channel = "C" in names and names.find("C") == image.axes.names.find("C")
+        return replace(
+            image,
+            axes=replace(image.axes, names=names),
+            rgb=image.rgb and same_channel,
+        )
     check_array(image, name)
     shape = tuple(image.shape)
     if axes is None and rgb is not False and looks_like_colour(shape, image.dtype):

@@ -128,7 +128,8 @@ def write_labels(
         raise OutputError(f"Labels start at 0, but there is a label {int(array.min())}.")
     if "C" in axes:
         raise AxesError(f"Labels have no channel axis, but their axes are {axes.names}.")
-    written = _write(array, axes, Path(path), metadata, labels=True)
+    known = {**(metadata or {}), **({} if record is None else {"record": record})}
+    written = _write(array, axes, Path(path), known, labels=True)
     if record is not None:
         write_record(record, record_path(written))
     return written

@@ -189,13 +189,19 @@ def write_model_file(card: ModelCard, weights: Mapping[str, torch.Tensor], path:
     if path.suffix != SUFFIX:
         raise ModelError(f"{path.name} should end in {SUFFIX}.")
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    metadata = {_CARD_KEY: card.model_dump_json(exclude_defaults=False), "format": "pt"}
-    draft = safetensors.torch.save(tensors, metadata)
-    start = _PREFIX.size + int(_PREFIX.unpack(draft[: _PREFIX.size])[0])
-    # The layout of the weights depends on them alone, so the digest of the
-    # draft's weights is that of the final file's.
-    metadata[_HASH_KEY] = hashlib.sha256(draft[start:]).hexdigest()
-    content = safetensors.torch.save(tensors, metadata)
+    draft = safetensors.torch.save(tensors)
+    length = int(_PREFIX.unpack(draft[: _PREFIX.size])[0])
+    payload = draft[_PREFIX.size + length :]
+    header = json.loads(draft[_PREFIX.size : _PREFIX.size + length])
+    metadata = {
+        _CARD_KEY: card.model_dump_json(),
+        _HASH_KEY: hashlib.sha256(payload).hexdigest(),
+    }
+    # Written here, because the library orders metadata at random: the same model
+    # should give the same bytes, and so the same SHA-256.
+    raw = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    content = _PREFIX.pack(len(raw)) + raw + payload
     try:
         with atomic_file(path) as stream:
             stream.write(content)

@@ -15,9 +15,9 @@ from unet_studio.models.networks.unet import ORIGINAL_WIDTHS, SLIM_WIDTHS, TINY_
 from unet_studio.models.probe import probe_network
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "unet": ("unet", {"widths": ORIGINAL_WIDTHS}),
-    "unet-slim": ("unet", {"widths": SLIM_WIDTHS}),
-    "unet-tiny": ("unet", {"widths": TINY_WIDTHS}),
+    "unet": ("unet", {"widths": list(ORIGINAL_WIDTHS)}),
+    "unet-slim": ("unet", {"widths": list(SLIM_WIDTHS)}),
+    "unet-tiny": ("unet", {"widths": list(TINY_WIDTHS)}),
     **{encoder: ("smp-unet", {"encoder": encoder}) for encoder in ENCODERS},
 }
 

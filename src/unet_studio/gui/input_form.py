@@ -1,0 +1,227 @@
+"""What to segment: layer, meaning of its axes, level, channels, as one value."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from unet_studio.axes import AXIS_WORDS
+from unet_studio.errors import UNetStudioError
+from unet_studio.gui.layer_box import ImageLayerBox
+from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
+from unet_studio.gui.options_form import form_layout, show_row
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from unet_studio.images.volume import VolumeInfo
+    from unet_studio.models.card import ModelCard
+
+_COLOURS = ("Red", "Green", "Blue")
+# More ways to hand channels to a network than this are not listed.
+_MOST_CHOICES = 60
+
+
+@dataclass(frozen=True)
+class InputChoice:
+    """What the user chose to segment.
+
+    Attributes
+    ----------
+    layer : napari image layer
+    axes : str or None
+        The reading that the user chose; None where it is clear, or not chosen yet.
+    level : int
+        Level of a multiscale image; 0 is the finest.
+    channels : tuple of int or None
+        None leaves it to the model.
+    """
+
+    layer: Image
+    axes: str | None
+    level: int
+    channels: tuple[int, ...] | None
+
+
+class InputForm(QWidget):
+    """Edits an :class:`InputChoice`. Rows that leave no choice are hidden."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._card: ModelCard | None = None
+        self._chosen_axes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._watched: Any = None
+        self.layer_box = ImageLayerBox(viewer)
+        self.axes_box = _box(
+            "What the dimensions of this image are. It can not be seen from the numbers alone: "
+            "a stack, a movie and channels want different treatment."
+        )
+        self.level_box = _box(
+            "Which resolution of this multiscale image to segment. The finest is the slowest."
+        )
+        self.channels_box = _box("Which channel the network looks at, counted from 0.")
+        self._form = form_layout(self)
+        self._form.addRow("Image", self.layer_box)
+        self._form.addRow("Axes", self.axes_box)
+        self._form.addRow("Level", self.level_box)
+        self._form.addRow("Channel", self.channels_box)
+        self.layer_box.layer_changed.connect(self._on_layer)
+        self.axes_box.currentIndexChanged.connect(self._on_axes)
+        self.level_box.currentIndexChanged.connect(self._on_level)
+        self.channels_box.currentIndexChanged.connect(self._emit)
+        self._on_layer()
+
+    def value(self) -> InputChoice | None:
+        """Return the choice, or None if there is no image."""
+        layer = self.layer_box.value()
+        if layer is None:
+            return None
+        return InputChoice(
+            layer,
+            self._chosen_axes.get(layer),
+            max(0, self.level_box.currentIndex()),
+            _as_tuple(self.channels_box.currentData()),
+        )
+
+    def set_card(self, card: ModelCard | None) -> None:
+        """Offer the channels that suit a model."""
+        self._card = card
+        self._list_channels()
+        self.changed.emit()
+
+    def disconnect_viewer(self) -> None:
+        """Stop following the viewer."""
+        self.layer_box.disconnect_viewer()
+        self._watch(None)
+
+    def _on_layer(self) -> None:
+        layer = self.layer_box.value()
+        self._watch(layer)
+        self._on_layer_event()
+
+    def _on_layer_event(self, _event: Any = None) -> None:
+        self._list_axes(self.layer_box.value())
+        self._list_levels(self.layer_box.value())
+        self._list_channels()
+        self.changed.emit()
+
+    def _watch(self, layer: Image | None) -> None:
+        """Follow what decides about axes and size: new data, new axis labels, new scale."""
+        for watched, method in ((self._watched, "disconnect"), (layer, "connect")):
+            for name in ("data", "axis_labels", "scale", "affine", "units"):
+                emitter = getattr(watched.events, name, None) if watched is not None else None
+                if emitter is not None:
+                    getattr(emitter, method)(self._on_layer_event)
+        self._watched = layer
+
+    def _list_axes(self, layer: Image | None) -> None:
+        try:
+            candidates = axes_candidates(layer) if layer is not None else ()
+        except UNetStudioError:
+            candidates = ()
+        ambiguous = len(candidates) > 1
+        chosen = self._chosen_axes.get(layer) if layer is not None else None
+        if chosen not in candidates or not ambiguous:
+            chosen = None
+            self._chosen_axes.pop(layer, None) if layer is not None else None
+        entries = [("Choose …", None)] + [(_axes_title(c), c) for c in candidates]
+        _fill(self.axes_box, entries if ambiguous else [], chosen)
+        show_row(self._form, self.axes_box, ambiguous)
+
+    def _list_levels(self, layer: Image | None) -> None:
+        shapes = level_shapes(layer) if layer is not None and layer.multiscale else ()
+        entries = [
+            (f"{i}: {' × '.join(map(str, shape))}{' (finest)' if i == 0 else ''}", i)
+            for i, shape in enumerate(shapes)
+        ]
+        kept = self.level_box.currentData()
+        _fill(self.level_box, entries, kept if kept is not None and kept < len(entries) else 0)
+        show_row(self._form, self.level_box, len(entries) > 1)
+
+    def _list_channels(self) -> None:
+        entries = channel_entries(self._card, self._info())
+        _fill(self.channels_box, entries, _as_tuple(self.channels_box.currentData()))
+        show_row(self._form, self.channels_box, len(entries) > 1)
+
+    def _info(self) -> VolumeInfo | None:
+        layer = self.layer_box.value()
+        if layer is None:
+            return None
+        try:
+            return volume_from_layer(layer, self._chosen_axes.get(layer)).info
+        except UNetStudioError:
+            return None
+
+    def _on_axes(self, _index: int) -> None:
+        layer, chosen = self.layer_box.value(), self.axes_box.currentData()
+        if layer is None:
+            return
+        if chosen is None:
+            self._chosen_axes.pop(layer, None)
+        else:
+            self._chosen_axes[layer] = chosen
+        self._list_channels()
+        self.changed.emit()
+
+    def _on_level(self, _index: int) -> None:
+        self.changed.emit()
+
+    def _emit(self, _index: int = 0) -> None:
+        self.changed.emit()
+
+
+def channel_entries(
+    card: ModelCard | None, info: VolumeInfo | None
+) -> list[tuple[str, tuple[int, ...] | None]]:
+    """Return the ways to hand an image's channels to a model, the usual one first."""
+    if card is None or info is None or info.channels == 1:
+        return []
+    present, needed = range(info.channels), card.in_channels
+    entries: list[tuple[str, tuple[int, ...] | None]] = []
+    if info.rgb:
+        if card.colour or needed in (1, len(present)):
+            entries.append(("All, as grey" if needed == 1 else "Colour (RGB)", None))
+        if card.colour or needed == 1:
+            entries += [(name, (i,)) for i, name in enumerate(_COLOURS)]
+        return entries
+    if needed == 1 or card.colour:
+        entries += [(f"Channel {i}", (i,)) for i in present]
+    if needed > 1:
+        orders = itertools.islice(itertools.permutations(present, needed), _MOST_CHOICES)
+        entries += [(", ".join(map(str, order)), order) for order in orders]
+    return entries
+
+
+def _as_tuple(data: Any) -> tuple[int, ...] | None:
+    return None if data is None else tuple(data)  # some Qt bindings give back a list
+
+
+def _axes_title(axes: str) -> str:
+    return f"{axes}: {', '.join(AXIS_WORDS[letter] for letter in axes)}"
+
+
+def _box(tooltip: str) -> QComboBox:
+    box = QComboBox()
+    box.setToolTip(tooltip)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(12)
+    return box
+
+
+def _fill(box: QComboBox, entries: list[tuple[str, Any]], chosen: Any) -> None:
+    blocked = box.blockSignals(True)
+    box.clear()
+    for title, data in entries:
+        box.addItem(title, data)
+    # findData compares tuples by identity in some Qt bindings
+    matching = [i for i, (_, data) in enumerate(entries) if data == chosen]
+    box.setCurrentIndex(matching[0] if matching else 0)
+    box.blockSignals(blocked)

@@ -1,0 +1,56 @@
+"""Find which block of a chunked array can not be read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def failing_block(array: Any, key: Sequence[slice | int]) -> tuple[slice, ...] | None:
+    """Return the first block of an array that fails within a region.
+
+    Reads the region once more, block by block: only for use after an error.
+
+    Parameters
+    ----------
+    array : dask, zarr or other array; looked at if it has ``chunks``
+    key : sequence of slice or int
+        The region that could not be read, one entry per axis.
+
+    Returns
+    -------
+    tuple of slice, or None
+        Bounds of the block; None if the array has no blocks, or none fails now.
+    """
+    chunks = getattr(array, "chunks", None)
+    if not chunks or len(chunks) != len(key):
+        return None
+    axes = [
+        [block for block in _bounds(size, length) if _overlap(block, wanted, length)]
+        for size, length, wanted in zip(chunks, array.shape, key, strict=True)
+    ]
+    for block in itertools.product(*axes):
+        try:
+            np.asarray(array[block])
+        except Exception:  # any back end raises its own; that it raises is the answer
+            return block
+    return None
+
+
+def _bounds(size: int | Sequence[int], length: int) -> list[slice]:
+    """Return the blocks along an axis: of one size (zarr), or of listed sizes (dask)."""
+    if isinstance(size, int):
+        starts = range(0, length, size)
+        return [slice(start, min(start + size, length)) for start in starts]
+    ends = list(itertools.accumulate(size))
+    return [slice(end - step, end) for end, step in zip(ends, size, strict=True)]
+
+
+def _overlap(block: slice, wanted: slice | int, length: int) -> bool:
+    if not isinstance(wanted, slice):
+        return bool(block.start <= wanted % length < block.stop)
+    start, stop, _ = wanted.indices(length)
+    return bool(block.start < stop and start < block.stop)

@@ -1,0 +1,276 @@
+"""Read OME-Zarr 0.4 and 0.5, write 0.5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
+from unet_studio.errors import ImageError
+from unet_studio.images.atomic import atomic_folder
+from unet_studio.images.label_types import fit_labels
+from unet_studio.images.limits import check_memory, declared_bytes
+from unet_studio.images.units import unit_name
+from unet_studio.images.volume import Volume
+from unet_studio.images.zarr_marker import check_complete, is_ours, write_marker
+
+_CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
+_FLAT_CHUNK = 1024  # edge of a chunk of images without depth
+# Label pyramids end at the first level with no longer edge.
+_SMALLEST_LEVEL = 1024
+_SLAB_BYTES = 256 * 2**20
+
+
+def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
+    """Open an OME-Zarr or plain Zarr lazily; see ``unet_studio.images.readers.read_image``."""
+    import zarr
+
+    node = zarr.open(str(path), mode="r")
+    if is_ours(path):
+        check_complete(path)
+    if isinstance(node, zarr.Array):
+        return _plain_array(path, node, axes)
+    group, metadata = _image_group(path, node, series)
+    multiscales = metadata.multiscales
+    index = series if len(multiscales) > 1 else 0
+    if index >= len(multiscales):
+        raise ImageError(f"{path} holds {len(multiscales)} image(s); there is no series {series}.")
+    image = multiscales[index]
+    if not 0 <= level < len(image.datasets):
+        raise ImageError(
+            f"{path} has {len(image.datasets)} resolution level(s); there is no {level}."
+        )
+    array = _array(path, group, image.datasets[level].path)
+    return Volume(
+        array,
+        _axes(path, image, level, array.shape, axes),
+        channel_names=_channel_names(metadata),
+        metadata={
+            "family": "ome-zarr",
+            "version": str(metadata.version if hasattr(metadata, "version") else "0.4"),
+            "levels": len(image.datasets),
+        },
+    )
+
+
+def _plain_array(path: Path, array: Any, axes: str | None) -> Volume:
+    """Open a Zarr array without OME metadata; its dimension names may say what the axes are."""
+    _check_chunk(path, array)
+    named = "".join(str(n or "?") for n in getattr(array.metadata, "dimension_names", None) or ())
+    if axes is None and len(named) == len(array.shape) and set(named.upper()) <= set("TCZYX"):
+        axes = named
+    return Volume(
+        array,
+        Axes(resolve_axes(array.shape, axes, str(path))),
+        metadata={"family": "ome-zarr", "version": "", "levels": 1},
+    )
+
+
+def _image_group(path: Path, group: Any, series: int) -> tuple[Any, Any]:
+    """Return the group that holds the image asked for, and its metadata."""
+    attributes = dict(group.attrs)
+    ome = attributes.get("ome", attributes)
+    if "bioformats2raw.layout" in ome and "multiscales" not in ome:
+        try:
+            group = group[str(series)]
+        except KeyError:
+            raise ImageError(f"{path} has no series {series}.") from None
+        return _image_group(path, group, 0)
+    if "multiscales" in ome:
+        return group, _metadata(path, attributes)
+    inside = {"plate": "A/1/0", "well": "0", "labels": next(iter(ome.get("labels") or ["name"]))}
+    for kind, example in inside.items():
+        if kind in ome:
+            raise ImageError(
+                f"{path} holds many images (OME-Zarr {kind}). Name one of them, such as "
+                f"{path / str(example)}."
+            )
+    raise ImageError(
+        f"{path} is a Zarr group without an OME-Zarr image (no multiscales metadata). Name one "
+        f"of its arrays: {', '.join(sorted(group.keys())) or 'it has none'}."
+    )
+
+
+def _metadata(path: Path, attributes: Mapping[str, Any]) -> Any:
+    import warnings
+
+    from pydantic import ValidationError
+    from yaozarrs import v04, v05
+
+    model: Any = v04.Image
+    content: Any = attributes
+    if "ome" in attributes:
+        model, content = v05.Image, attributes["ome"]
+    version = str(content.get("version") or content["multiscales"][0].get("version") or "0.4")
+    if version not in ("0.4", "0.5"):
+        raise ImageError(
+            f"{path} is OME-Zarr {version}; versions 0.4 and 0.5 can be read. Convert it, or name "
+            f"one of its arrays, such as {path / '0'}, and give the axes."
+        )
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what a store merely should have
+            return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ImageError(
+            f"{path} has OME-Zarr {version} metadata that break the specification at {where}: "
+            f"{first['msg'].splitlines()[0]}. Mend them, or name one of its arrays, such as "
+            f"{path / '0'}, and give the axes."
+        ) from error
+
+
+def _array(path: Path, group: Any, name: str) -> Any:
+    try:
+        array = group[name]
+    except KeyError:
+        raise ImageError(
+            f"{path} lacks its array {name}: the copy is not complete. Copy the whole folder again."
+        ) from None
+    _check_chunk(path / name, array)
+    return array
+
+
+def _check_chunk(path: Path, array: Any) -> None:
+    # A chunk can only be decoded whole; an image may be smaller than one.
+    chunk = array.chunks
+    check_memory(path, declared_bytes(chunk, array.dtype), f"One chunk of shape {chunk}")
+
+
+def _axes(path: Path, image: Any, level: int, shape: tuple[int, ...], given: str | None) -> Axes:
+    scale = np.ones(len(shape))
+    translate = np.zeros(len(shape))
+    # First those of the level, then those that hold for all levels.
+    groups = (
+        image.datasets[level].coordinateTransformations,
+        image.coordinateTransformations or (),
+    )
+    for transform in (t for group in groups for t in group):
+        values = np.asarray(getattr(transform, transform.type), float)
+        if len(values) != len(shape):
+            raise ImageError(
+                f"{path}: {len(values)} values of {transform.type} for {len(shape)} dimensions. "
+                "Mend the metadata."
+            )
+        if transform.type == "scale":
+            scale, translate = scale * values, translate * values
+        else:
+            translate = translate + values
+    names = resolve_axes(shape, given or _letters(image), str(path))
+    free = [a == "C" for a in names]
+    return Axes(
+        names,
+        tuple(1.0 if c else float(s) for c, s in zip(free, scale, strict=True)),
+        tuple(0.0 if c else float(t) for c, t in zip(free, translate, strict=True)),
+        tuple(
+            PIXEL if c else unit_name(getattr(a, "unit", None))
+            for c, a in zip(free, image.axes, strict=True)
+        ),
+    )
+
+
+def _letters(image: Any) -> str:
+    by_type = {"time": "T", "channel": "C"}
+    return "".join(by_type.get(str(a.type), a.name.upper()) for a in image.axes)
+
+
+def _channel_names(metadata: Any) -> tuple[str, ...]:
+    omero = getattr(metadata, "omero", None)
+    labels = [channel.label for channel in omero.channels] if omero else []
+    return tuple(map(str, labels)) if all(labels) else ()
+
+
+def write(
+    array: NDArray[Any], axes: Axes, target: Path, *, metadata: Mapping[str, Any], labels: bool
+) -> Path:
+    """Write an OME-Zarr 0.5 with checksums in every chunk; labels get a pyramid.
+
+    OME-Zarr orders its axes T C Z Y X; the array is brought into that order.
+    """
+    import zarr
+
+    array = rearrange(fit_labels(array) if labels else array, axes.names, axes.canonical.names)
+    axes = axes.canonical
+    with atomic_folder(target, replaceable=is_ours(target)) as folder:
+        group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+        levels = _levels(array, axes) if labels else [(array, 1)]
+        for number, (pixels, _) in enumerate(levels):
+            _write_level(group, str(number), pixels, axes)
+        factors = [factor for _, factor in levels]
+        group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
+        write_marker(folder, metadata.get("record"))
+    return target
+
+
+def _levels(array: NDArray[Any], axes: Axes) -> list[tuple[NDArray[Any], int]]:
+    """Return the pyramid of labels: views that keep every 2nd, 4th, … pixel of a plane.
+
+    Ids can not be averaged. What is kept stays where it is, so no level is shifted.
+    """
+    levels = [(array, 1)]
+    while max(levels[-1][0].shape[axes.index(a)] for a in "YX") > _SMALLEST_LEVEL:
+        pixels, factor = levels[-1]
+        levels.append((pixels[..., ::2, ::2], factor * 2))
+    return levels
+
+
+def _write_level(group: Any, name: str, pixels: NDArray[Any], axes: Axes) -> None:
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    edge = _CHUNK if "Z" in axes else {**_CHUNK, "Y": _FLAT_CHUNK, "X": _FLAT_CHUNK}
+    chunks = tuple(min(n, edge[a]) for n, a in zip(pixels.shape, axes.names, strict=True))
+    stored = group.create_array(
+        name,
+        shape=pixels.shape,
+        chunks=chunks,
+        dtype=pixels.dtype.newbyteorder("="),
+        compressors=(ZstdCodec(level=3), Crc32cCodec()),
+        dimension_names=tuple(axes.names.lower()),
+        fill_value=0,
+        # Background too: else a lost chunk could not be told from an empty one.
+        config={"write_empty_chunks": True},
+    )
+    per_row = max(1, pixels.nbytes // pixels.shape[0])
+    rows = max(chunks[0], _SLAB_BYTES // per_row // chunks[0] * chunks[0])
+    for start in range(0, pixels.shape[0], rows):
+        stored[start : start + rows] = pixels[start : start + rows]
+
+
+def _ome(axes: Axes, factors: list[int], name: str, *, labels: bool) -> dict[str, Any]:
+    from yaozarrs import v05
+
+    kinds = {"T": "time", "C": "channel"}
+    described: list[dict[str, Any]] = []
+    for axis, unit in zip(axes.names, axes.units, strict=True):
+        entry = {"name": axis.lower(), "type": kinds.get(axis, "space")}
+        described.append(entry if unit == PIXEL else {**entry, "unit": unit})
+    image = {
+        "name": name,
+        "axes": described,
+        "datasets": [
+            {"path": str(number), "coordinateTransformations": _transforms(axes, factor)}
+            for number, factor in enumerate(factors)
+        ],
+    }
+    content: dict[str, Any] = {"version": "0.5", "multiscales": [image]}
+    if labels:
+        content["image-label"] = {"version": "0.5"}
+    model: Any = v05.LabelImage if labels else v05.Image
+    model.model_validate(content)  # nothing invalid leaves this function
+    return content
+
+
+def _transforms(axes: Axes, factor: int) -> list[dict[str, Any]]:
+    steps = [
+        float(s) * (factor if a in "YX" else 1)
+        for a, s in zip(axes.names, axes.scale, strict=True)
+    ]
+    transforms: list[dict[str, Any]] = [{"type": "scale", "scale": steps}]
+    if any(axes.translate):
+        shifts = [float(t) for t in axes.translate]
+        transforms.append({"type": "translation", "translation": shifts})
+    return transforms

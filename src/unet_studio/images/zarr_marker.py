@@ -1,0 +1,100 @@
+"""The marker that tells a whole Zarr store from the remains of an interrupted run.
+
+A store whose chunks are partly missing opens without an error and reads as
+background. The marker is written last, and says how many files there must be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_studio.errors import ImageError
+
+MARKER = "unet-studio-complete.json"
+
+
+def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Mark a store as complete, listing its files by number, bytes and digest of names."""
+    import unet_studio
+
+    content = {
+        "written_by": f"U-Net Studio {getattr(unet_studio, '__version__', '')}".strip(),
+        **_summary(folder),
+    }
+    if record is not None:
+        text = json.dumps(record, sort_keys=True, default=str)
+        content["record_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / MARKER).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is a store that this program finished (it may have been damaged since)."""
+    return folder.is_dir() and (folder / MARKER).is_file()
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a store was finished and all of its files are still there."""
+    try:
+        check_complete(folder)
+    except ImageError:
+        return False
+    return True
+
+
+def check_complete(folder: Path) -> None:
+    """Refuse a store that was not finished or lost files since.
+
+    Raises
+    ------
+    ImageError
+        Naming the first missing chunk.
+    """
+    try:
+        promised = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ImageError(
+            f"{folder} was not finished (no readable {MARKER}). Run the segmentation again."
+        ) from None
+    if not isinstance(promised, dict) or _summary(folder).items() <= promised.items():
+        if isinstance(promised, dict):
+            return
+        raise ImageError(f"{folder / MARKER} is damaged. Run the segmentation again.")
+    lost = next(_missing_chunks(folder), None)
+    what = f"chunk {lost} is missing" if lost else "its files are not those that were written"
+    raise ImageError(f"{folder} is damaged: {what}. Restore it or run the segmentation again.")
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    sizes = {
+        (Path(parent) / name).relative_to(folder).as_posix(): (Path(parent) / name).stat().st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+        # Hidden files are the desktop's (.DS_Store), not ours.
+        if name != MARKER and not name.startswith(".")
+    }
+    listing = "\n".join(f"{name} {size}" for name, size in sorted(sizes.items()))
+    return {
+        "files": len(sizes),
+        "bytes": sum(sizes.values()),
+        "sha256_of_listing": hashlib.sha256(listing.encode()).hexdigest(),
+    }
+
+
+def _missing_chunks(folder: Path) -> Iterator[str]:
+    for described in sorted(folder.rglob("zarr.json")):
+        metadata = json.loads(described.read_text(encoding="utf-8"))
+        if metadata.get("node_type") != "array":
+            continue
+        chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        counts = [math.ceil(n / c) for n, c in zip(metadata["shape"], chunks, strict=True)]
+        for place in itertools.product(*map(range, counts)):
+            chunk = described.parent.joinpath("c", *map(str, place))
+            if not chunk.is_file():
+                yield chunk.relative_to(folder).as_posix()

@@ -1,0 +1,133 @@
+"""Plans: what a run will do, known before torch is imported."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from unet_studio.errors import AxesError, RecipeError
+from unet_studio.images.volume import as_volume
+from unet_studio.inference import plan as planning
+from unet_studio.inference.channels import map_channels
+from unet_studio.inference.plan import resolve
+from unet_studio.models.card import ModelCard
+from unet_studio.recipe import Recipe, Tiling
+
+GREY = ModelCard(
+    name="grey", architecture="unet", in_channels=1, representation="objects", halo=96,
+    bytes_per_pixel=400, parameters=2_000_000,
+)  # fmt: skip
+COLOUR = GREY.model_copy(update={"name": "colour", "in_channels": 3, "colour": True})
+TWO = GREY.model_copy(update={"name": "two", "in_channels": 2})
+SOLID = GREY.model_copy(update={"name": "solid", "ndim": 3})
+
+
+def info(shape, axes, **kwargs):
+    return as_volume(np.zeros(shape, np.uint8), axes, name="img", **kwargs).info
+
+
+def test_plan_of_a_stack():
+    plan = resolve(Recipe(model="grey"), GREY, info((5, 7, 300, 400), "TZYX"))
+    assert plan.frames == 35
+    assert plan.tile_count == 35
+    assert plan.tile_shape == (304, 400)
+    assert plan.output_shape == (5, 7, 300, 400)
+    assert "35 tiles of 304 × 400 px" in plan.summary()
+
+
+def test_labels_keep_the_order_of_the_image_without_channels():
+    plan = resolve(Recipe(model="colour"), COLOUR, info((64, 50, 3), "YXC", rgb=True))
+    assert plan.output_axes.names == "YX"
+    assert plan.output_shape == (64, 50)
+
+
+def test_tiles_shrink_with_free_memory(monkeypatch):
+    volume = info((9000, 9000), "YX")
+    counts = []
+    for free in (2**34, 2**31, 2**30):
+        monkeypatch.setattr(planning, "free_memory", lambda device, free=free: free)
+        counts.append(resolve(Recipe(model="grey"), GREY, volume).tile_count)
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_too_little_memory_is_said_before_the_run(monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: 2**28)
+    plan = resolve(Recipe(model="grey"), GREY, info((9000, 9000), "YX"))
+    assert any("256 MB are free" in w for w in plan.warnings)
+
+
+def test_forecast_counts_what_is_kept():
+    small = resolve(Recipe(model="grey"), GREY, info((1, 2000, 2000), "ZYX"))
+    large = resolve(Recipe(model="grey"), GREY, info((50, 2000, 2000), "ZYX"))
+    kept = 49 * 2000 * 2000 * 3 * 2  # three channels of float16
+    assert large.memory_bytes - small.memory_bytes >= kept
+
+
+def test_networks_that_tiles_can_not_reproduce_say_so():
+    card = GREY.model_copy(update={"tile_invariant": False, "halo": None, "patch": 128})
+    plan = resolve(Recipe(model="grey"), card, info((700, 700), "YX"))
+    assert plan.tiles.blend
+    assert plan.tile_shape == (128, 128)
+    assert any("blended" in w for w in plan.warnings)
+
+
+def test_a_tile_that_can_not_work_is_refused():
+    recipe = Recipe(model="grey", tiling=Tiling(tile=128))
+    with pytest.raises(RecipeError, match="at least 288"):
+        resolve(recipe, GREY, info((700, 700), "YX"))
+
+
+def test_a_flat_image_is_refused_by_a_3d_model():
+    with pytest.raises(AxesError, match="no depth axis. Choose a 2D model"):
+        resolve(Recipe(model="solid"), SOLID, info((70, 70), "YX"))
+
+
+CHANNELS = [
+    # card, shape, axes, rgb, chosen -> channels, repeat, luma
+    (GREY, (50, 50), "YX", False, None, ((0,), 1, False)),
+    (GREY, (50, 50, 3), "YXC", True, None, ((0, 1, 2), 1, True)),
+    (GREY, (50, 50, 4), "YXC", True, None, ((0, 1, 2), 1, True)),
+    (GREY, (4, 50, 50), "CYX", False, (2,), ((2,), 1, False)),
+    (COLOUR, (50, 50), "YX", False, None, ((0,), 3, False)),
+    (COLOUR, (50, 50, 4), "YXC", True, None, ((0, 1, 2), 1, False)),
+    (COLOUR, (4, 50, 50), "CYX", False, (3,), ((3,), 3, False)),
+    (COLOUR, (4, 50, 50), "CYX", False, (3, 0, 1), ((3, 0, 1), 1, False)),
+    (TWO, (2, 50, 50), "CYX", False, None, ((0, 1), 1, False)),
+    (TWO, (3, 50, 50), "CYX", False, (2, 0), ((2, 0), 1, False)),
+]
+
+
+@pytest.mark.parametrize(("card", "shape", "axes", "rgb", "chosen", "expected"), CHANNELS)
+def test_channels_that_fit(card, shape, axes, rgb, chosen, expected):
+    mapped = map_channels(chosen, card, info(shape, axes, rgb=rgb))
+    assert (mapped.channels, mapped.repeat, mapped.luma) == expected
+
+
+@pytest.mark.parametrize(
+    ("card", "shape", "axes", "chosen", "message"),
+    [
+        (GREY, (4, 50, 50), "CYX", None, "has 4 channels, the model 'grey' takes 1. Choose which"),
+        (COLOUR, (3, 50, 50), "CYX", None, "3 channels.*Choose which"),
+        (TWO, (50, 50), "YX", None, "has 1 channel, .* takes 2. Choose another model"),
+        (GREY, (4, 50, 50), "CYX", (4,), "no channel 4; its channels are 0 to 3"),
+        (GREY, (4, 50, 50), "CYX", (0, 1), "2 channels were chosen"),
+    ],
+)
+def test_channels_that_do_not_fit_are_asked_for(card, shape, axes, chosen, message):
+    with pytest.raises(AxesError, match=message):
+        map_channels(chosen, card, info(shape, axes))
+
+
+def test_planning_does_not_import_torch():
+    code = (
+        "import sys, numpy as np; from unet_studio.images.volume import as_volume;"
+        "from unet_studio.inference.plan import resolve; from unet_studio.recipe import Recipe;"
+        "from unet_studio.models.card import ModelCard;"
+        "c = ModelCard(name='g', architecture='unet', in_channels=1, representation='binary');"
+        "resolve(Recipe(model='g'), c, as_volume(np.zeros((9, 9))).info).summary();"
+        "print([m for m in ('torch', 'napari', 'qtpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
