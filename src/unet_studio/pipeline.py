@@ -96,13 +96,15 @@ def segment_steps(
     prediction = yield from predict_steps(volume, model, plan, token=token)
     token.raise_if_cancelled()
     yield Started("making objects")
-    result = relabel(prediction, recipe.objects, measure=recipe.measure)
-    token.raise_if_cancelled()
-    return result
+    return relabel(prediction, recipe.objects, measure=recipe.measure, token=token)
 
 
 def relabel(
-    prediction: Prediction, method: ObjectsMethod | None = None, measure: bool = True
+    prediction: Prediction,
+    method: ObjectsMethod | None = None,
+    measure: bool = True,
+    *,
+    token: CancelToken | None = None,
 ) -> Segmentation:
     """Make labels from kept probabilities: the last step of the path, alone.
 
@@ -113,9 +115,13 @@ def relabel(
         The model's own if not given.
     measure : bool
         Measure size and position of each object.
+    token : CancelToken, optional
+        Looked at between frames.
 
     Raises
     ------
+    Cancelled
+        If the token was set.
     RecipeError
         If the method or one of its options does not exist or does not fit the model.
     """
@@ -123,16 +129,17 @@ def relabel(
     from unet_studio.objects.run import run_objects
 
     began = time.perf_counter()
-    method = method or prediction.card.default_objects
-    labelling = run_objects(prediction, method)
+    token = token or CancelToken()
+    labelling = run_objects(prediction, method, check=token.raise_if_cancelled)
     measurements = measure_objects(labelling.labels, labelling.axes) if measure else {}
+    token.raise_if_cancelled()
     source = prediction.info.axes
     axes = source.without("C") if "C" in source else source
     labels = rearrange(labelling.labels, labelling.axes.names, axes.names)
     record = dict(prediction.record)
     record["objects"] = {
-        "method": method.method,
-        "options": dict(method.options),
+        "method": labelling.method.method,
+        "options": dict(labelling.method.options),
         "count": labelling.count,
     }
     seconds = round(time.perf_counter() - began, 3)

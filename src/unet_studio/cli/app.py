@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +19,9 @@ from unet_studio.cli.evaluate import evaluate_command
 from unet_studio.cli.models import models_app
 from unet_studio.cli.segment import segment_command
 from unet_studio.errors import UNetStudioError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 app = typer.Typer(
     name="unet-studio",
@@ -63,12 +65,11 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=False)
+        # In this mode typer.Exit does not come out as an exception: its code is returned.
+        code = app(standalone_mode=False)
     except UNetStudioError as error:
         complain(str(error))
         sys.exit(1)
-    except (typer.Exit, SystemExit) as stop:
-        sys.exit(getattr(stop, "exit_code", getattr(stop, "code", 0)))
     except (typer.Abort, KeyboardInterrupt):
         complain("Interrupted. What was finished is kept.")
         sys.exit(INTERRUPTED)
@@ -80,6 +81,7 @@ def main() -> None:
             error.show()  # type: ignore[attr-defined]
             sys.exit(1)
         raise
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _is_usage_error(error: Exception) -> bool:

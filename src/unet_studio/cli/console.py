@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +17,9 @@ from rich.progress import (
 )
 
 from unet_studio.events import Event, Started, TileDone, Warned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SOME_FAILED = 2
 INTERRUPTED = 130

@@ -19,9 +19,9 @@ SAMPLE = "nuclei_fluorescence"
 
 
 def demo_command(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results.")
-    ] = Path("demo-output"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
+        "demo-output"
+    ),
     headless: Annotated[
         bool, typer.Option("--headless", help="Do not open napari, even where it could be.")
     ] = False,
@@ -40,7 +40,7 @@ def demo_command(
     say(f"Model:   {model.card.name}, {model.card.parameters:,} parameters, {model.card.licence}")
     target = labels_path(source, output)
     outcome = segment_file(source, target, Recipe(model=DEFAULT_MODEL), model)
-    say(f"Objects: {outcome.objects}")
+    say(f"Found:   {outcome.found}")
     say(f"Time:    {outcome.seconds:.2f} s")
     image = read_image(source).read()
     labels = read_image(outcome.files[0]).read()[0]

@@ -23,14 +23,15 @@ def list_command() -> None:
     from unet_studio.models.store import list_models, models_folder
 
     table = Table(box=None, header_style="bold")
-    for heading in ("name", "finds", "input", "parameters", "licence", "from"):
+    for heading in ("name", "finds", "input", "", "parameters", "licence", "from"):
         table.add_column(heading)
     for entry in list_models():
         card = entry.card
         table.add_row(
             entry.name,
             escape(", ".join(card.classes)),
-            "grey or RGB" if card.colour else f"{card.in_channels} channel, {card.ndim}D",
+            "grey or RGB" if card.colour else _channels(card.in_channels),
+            f"{card.ndim}D",
             f"{card.parameters:,}",
             escape(card.licence),
             entry.origin,
@@ -51,12 +52,10 @@ def info_command(
     if as_json:
         typer.echo(entry.card.model_dump_json(indent=2))
         return
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for key, value in describe(entry).items():
-        table.add_row(key, escape(value))
-    out.print(table)
+    facts = describe(entry)
+    width = max(map(len, facts))
+    for key, value in facts.items():  # whole lines: a path can be copied from them
+        out.print(f"[bold]{key:<{width}}[/]  {escape(value)}")
 
 
 def describe(entry: ModelEntry) -> dict[str, str]:
@@ -69,7 +68,7 @@ def describe(entry: ModelEntry) -> dict[str, str]:
         "file": str(entry.path),
         "description": card.description,
         "finds": f"{', '.join(card.classes)} ({card.representation})",
-        "input": "grey or RGB" if card.colour else f"{card.in_channels} channels",
+        "input": "grey or RGB" if card.colour else _channels(card.in_channels),
         "dimensions": f"{card.ndim}D",
         "architecture": f"{card.architecture} {json.dumps(card.options)}",
         "parameters": f"{card.parameters:,}",
@@ -87,3 +86,7 @@ def describe(entry: ModelEntry) -> dict[str, str]:
         "citation": card.citation,
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' * (count != 1)}"

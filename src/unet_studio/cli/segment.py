@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say, warn
+from unet_studio.axes import Axes
+from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say
 from unet_studio.errors import ImageError, OutputError, RecipeError, UNetStudioError
 from unet_studio.recipe import Recipe, parse_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unet_studio.models.card import ModelCard
     from unet_studio.models.model import Model
     from unet_studio.pipeline import Segmentation
+
+RESULTS = ("labels", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,14 @@ class Outcome:
     Attributes
     ----------
     files : tuple of Path
-        Labels first, then run record and table of objects.
-    objects : int
+        Labels first, run record last.
+    found : str
+        What was found, in words: "57 objects".
     seconds : float
     """
 
     files: tuple[Path, ...]
-    objects: int
+    found: str
     seconds: float
 
 
@@ -72,28 +79,25 @@ def segment_command(
     Labels are called <stem>_labels and are of the same kind of file as the image.
     """
     from unet_studio.images.writers import labels_paths
-    from unet_studio.models.store import find_model
 
-    entry = find_model(model) if ":" not in model or Path(model).exists() else None
-    recipe = _recipe(model, axes, channels, device, tile, method, option, entry)
+    recipe = _recipe(model, axes, channels, device, tile, method, option)
     sources = find_images(images)
     _make_folder(output)
     targets = labels_paths(sources, output)
+    from unet_studio.inference.devices import open_device
     from unet_studio.models.model import load_model
 
     loaded = load_model(recipe.model)
+    open_device(recipe.device)  # an impossible device is refused once, not for each image
     failed = []
     for source, target in targets.items():
         try:
             outcome = segment_file(source, target, recipe, loaded, probabilities=probabilities)
-        except UNetStudioError as error:
+        except Exception as error:  # whatever is wrong with one image, the others are done
             failed.append(source)
-            complain(_with_name(source, str(error)))
+            complain(_with_name(source, _explain(error)))
         else:
-            say(
-                f"{source.name}: {outcome.objects} objects in {outcome.seconds:.1f} s, "
-                f"{outcome.files[0]}"
-            )
+            say(f"{source.name}: {outcome.found} in {outcome.seconds:.1f} s, {outcome.files[0]}")
     if failed:
         names = ", ".join(f.name for f in failed)
         complain(f"{len(failed)} of {len(targets)} images failed: {names}")
@@ -126,7 +130,7 @@ def segment_file(
     with progress_of(source.name) as draw:
         result: Segmentation = drain(segment_steps(volume, recipe, model=model), draw)
     files = write_results(result, target, volume.metadata, source, probabilities=probabilities)
-    return Outcome(files, result.object_count, time.perf_counter() - began)
+    return Outcome(files, _words(result), time.perf_counter() - began)
 
 
 def write_results(
@@ -141,17 +145,20 @@ def write_results(
 
     The record is written last: where it is, the rest is complete.
     """
+    from unet_studio.images.formats import split_suffix
     from unet_studio.images.writers import record_path, write_array, write_labels, write_record
-    from unet_studio.objects.measurements import write_table
+    from unet_studio.objects.measurements import units, write_table
 
     labels = write_labels(result.labels, result.axes, target, metadata=metadata)
     files = [labels]
-    stem = labels.name.partition(".")[0].removesuffix("_labels")
+    name, suffix = split_suffix(labels)
+    stem = name.removesuffix("_labels")
     if result.measurements:
-        files.append(write_table(result.measurements, labels.with_name(f"{stem}_objects.csv")))
+        table = labels.with_name(f"{stem}_objects.csv")
+        write_table(table, result.measurements, units(result.axes))
+        files.append(table)
     if probabilities:
-        ending = labels.name.removeprefix(labels.name.partition(".")[0])
-        suffix = ".tif" if ending == ".png" else ending
+        suffix = ".tif" if suffix == ".png" else suffix  # PNG has no floating point
         path = labels.with_name(f"{stem}_probabilities{suffix}")
         prediction = result.prediction
         files.append(
@@ -166,7 +173,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Return the images among files and folders, each once, in a stable order.
 
     Files that are named are taken as they are, so that a wrong one is reported;
-    of folders (not descended into) only what has an image's suffix is taken.
+    of folders (not descended into) only what has an image's suffix is taken, and
+    not the results of an earlier run beside their image.
 
     Raises
     ------
@@ -180,7 +188,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise ImageError(f"There is no file or folder {path}. Check the name.")
         if path.is_dir() and not is_image(path):
-            inside = sorted(p for p in path.iterdir() if is_image(p))
+            inside = _without_results(sorted(p for p in path.iterdir() if is_image(p)))
             if not inside:
                 raise ImageError(
                     f"The folder {path} holds no image (TIFF, OME-Zarr, NIfTI, PNG, JPEG)."
@@ -191,6 +199,19 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
+def _without_results(images: list[Path]) -> list[Path]:
+    """Leave out ``x_labels`` and ``x_probabilities`` where there is an ``x``."""
+    from unet_studio.images.formats import split_suffix
+
+    stems = {split_suffix(p)[0] for p in images}
+
+    def is_result(path: Path) -> bool:
+        source, _, what = split_suffix(path)[0].rpartition("_")
+        return what in RESULTS and source in stems
+
+    return [p for p in images if not is_result(p)]
+
+
 def _recipe(
     model: str,
     axes: str | None,
@@ -199,8 +220,9 @@ def _recipe(
     tile: int | None,
     method: str | None,
     options: list[str] | None,
-    entry: Any,
 ) -> Recipe:
+    if axes is not None:
+        axes = Axes(axes).names  # wrong letters are refused before any work
     values: dict[str, Any] = {"model": model, "axes": axes, "device": device}
     if channels is not None:
         try:
@@ -212,20 +234,34 @@ def _recipe(
     if tile is not None:
         values["tiling"] = {"tile": tile}
     if method is not None or options:
-        values["objects"] = _objects_values(method, options or [], entry)
+        values["objects"] = _objects_values(method, options or [], _card(model))
+    elif _is_name(model):
+        _card(model)  # a missing model is said before torch is imported
     return parse_recipe(values)
 
 
-def _objects_values(method: str | None, options: list[str], entry: Any) -> dict[str, Any]:
+def _is_name(model: str) -> bool:
+    """Whether a model is named or a path, and not a source such as "random:unet"."""
+    return ":" not in model or Path(model).exists()
+
+
+def _card(model: str) -> ModelCard:
+    if _is_name(model):
+        from unet_studio.models.store import find_model
+
+        return find_model(model).card
+    from unet_studio.models.model import load_model
+
+    return load_model(model).card
+
+
+def _objects_values(method: str | None, options: list[str], card: ModelCard) -> dict[str, Any]:
     from unet_studio.objects.methods import parse_options
     from unet_studio.recipe import ObjectsMethod
 
-    given: dict[str, Any] = {}
-    own = entry.card.default_objects if entry is not None else None
-    if own is not None and method in (None, own.method):
-        method, given = own.method, dict(own.options)
-    if method is None:
-        raise RecipeError("--set needs --method, because this model has no method of its own.")
+    own = card.default_objects
+    given: dict[str, Any] = dict(own.options) if method in (None, own.method) else {}
+    method = method or own.method
     for text in options:
         key, equals, value = text.partition("=")
         if not equals:
@@ -237,6 +273,8 @@ def _objects_values(method: str | None, options: list[str], entry: Any) -> dict[
 
 
 def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"The output {folder} is a file; give a folder with -o.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -247,8 +285,23 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"The output folder {folder} can not be written to. Choose another.")
 
 
+def _words(result: Segmentation) -> str:
+    from unet_studio.objects.methods import METHODS
+
+    count = result.object_count
+    if METHODS.load(result.record["objects"]["method"]).makes_objects:
+        return f"{count} object{'s' * (count != 1)}"
+    return f"classes up to {count}"
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, UNetStudioError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or segment a part of it."
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}. This is a defect of the program; please report it."
+
+
 def _with_name(source: Path, message: str) -> str:
     return message if source.name in message else f"{source.name}: {message}"
-
-
-__all__ = ["Outcome", "find_images", "segment_command", "segment_file", "warn", "write_results"]

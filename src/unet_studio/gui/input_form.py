@@ -69,7 +69,7 @@ class InputForm(QWidget):
         )
         self.channels_box = _box("Which channel the network looks at, counted from 0.")
         self._form = form_layout(self)
-        self._form.addRow("Image", self.layer_box)
+        self._form.addRow("Layer", self.layer_box)
         self._form.addRow("Axes", self.axes_box)
         self._form.addRow("Level", self.level_box)
         self._form.addRow("Channel", self.channels_box)

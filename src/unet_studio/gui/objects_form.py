@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
-from unet_studio.gui.options_form import OptionsForm, form_layout
+from unet_studio.gui.options_form import OptionsForm
 from unet_studio.models.card import ModelCard
 from unet_studio.objects.methods import METHODS, options_class, parse_options, suitable_methods
 from unet_studio.recipe import ObjectsMethod
@@ -19,7 +19,10 @@ _TITLES = {
 
 
 class ObjectsForm(QWidget):
-    """Edits an :class:`~unet_studio.recipe.ObjectsMethod`."""
+    """Edits an :class:`~unet_studio.recipe.ObjectsMethod`.
+
+    The box ``live`` beside it is not part of the value: it asks for live preview.
+    """
 
     changed = Signal()
 
@@ -27,19 +30,23 @@ class ObjectsForm(QWidget):
         super().__init__(parent)
         self._card: ModelCard | None = None
         self._method = QComboBox()
+        self._method.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self._method.setMinimumContentsLength(10)
         self._method.setToolTip(
             "How the network's probabilities become labels. Only methods that suit the model "
             "are listed."
         )
-        self._options = OptionsForm()
+        self.live = QCheckBox()
+        self.live.setToolTip(
+            "After a run, make the objects again whenever an option changes. The network does "
+            "not run again."
+        )
+        self._options = OptionsForm(("Method", self._method), ("Live preview", self.live))
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        row = QWidget()
-        form = form_layout(row)
-        form.addRow("Method", self._method)
-        outer.addWidget(row)
         outer.addWidget(self._options)
-        self._forms: tuple[QFormLayout, ...] = (form, self._options.layout())
         self._method.currentIndexChanged.connect(self._on_method)
         self._options.changed.connect(self.changed)
 

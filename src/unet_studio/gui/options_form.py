@@ -28,20 +28,33 @@ class OptionsForm(QWidget):
     """Edits one value: an instance of a pydantic model with plain fields.
 
     Limits come from ``ge`` and ``le``, tooltips from ``description``.
+
+    Parameters
+    ----------
+    first, last : tuple of str and QWidget, optional
+        Label and field of rows of the caller's own above and below, so that all align.
     """
 
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        first: tuple[str, QWidget] | None = None,
+        last: tuple[str, QWidget] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self._model: type[BaseModel] | None = None
         self._editors: dict[str, QWidget] = {}
         self._layout = form_layout(self)
+        for title, field in filter(None, (first, last)):
+            self._layout.addRow(title, field)
+        self._above = 0 if first is None else 1
 
     def set_model(self, model: type[BaseModel]) -> None:
         """Show the fields of another model, at their defaults."""
-        while self._layout.rowCount():
-            self._layout.removeRow(0)
+        for old in self._editors.values():
+            self._layout.removeRow(old)
         self._model = model
         self._editors = {}
         for name, info in model.model_fields.items():
@@ -53,7 +66,8 @@ class OptionsForm(QWidget):
             editor.setAccessibleName(_label(name, info))
             self._editors[name] = editor
             _changed_signal(editor).connect(self._emit)
-            self._layout.addRow(_label(name, info), editor)
+            row = self._above + len(self._editors) - 1
+            self._layout.insertRow(row, _label(name, info), editor)
             label = self._layout.labelForField(editor)
             if label is not None:
                 label.setToolTip(tooltip)
@@ -130,6 +144,7 @@ def _editor_for(info: FieldInfo) -> QWidget | None:
         editor.setRange(low, high)
         editor.setSingleStep((high - low) / 100)
         editor.setDecimals(2)
+        editor.setMinimumWidth(120)
     elif kind is float:
         editor = QDoubleSpinBox()
         editor.setRange(-_FLOAT_LIMIT if low is None else low, _FLOAT_LIMIT if high is None else high)

@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,7 +49,8 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # most often it has become the target
+            partial.unlink()
 
 
 @contextmanager

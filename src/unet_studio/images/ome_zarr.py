@@ -129,7 +129,7 @@ def _array(path: Path, group: Any, name: str) -> Any:
         array = group[name]
     except KeyError:
         raise ImageError(
-            f"{path} lacks its array {name}: the copy is not complete. Copy the whole folder again."
+            f"{path} lacks its array {name}: the copy is not complete. Copy the folder again."
         ) from None
     _check_chunk(path / name, array)
     return array

@@ -36,15 +36,16 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
         raise ImageError(
             f"{path} is a single picture; there is no series {series}, level {level}."
         )
-    # Pillow warns at half of the limit that is checked right below.
-    with _quiet_bombs(), Image.open(path) as image:
-        width, height = image.size
-        target = _target_mode(image)
-    if width * height > _MOST_PIXELS:
+    try:
+        # Pillow warns at half of its limit and refuses beyond.
+        with _quiet_bombs(), Image.open(path) as image:
+            width, height = image.size
+            target = _target_mode(image)
+    except Image.DecompressionBombError:
         raise ImageError(
-            f"{path} declares {width} x {height} pixels, more than a picture should. Save it as "
-            "tiled TIFF or OME-Zarr, or restore it if that is not its size."
-        )
+            f"{path} declares more than {_MOST_PIXELS} pixels, too many for a picture. Save it as "
+            "tiled TIFF or OME-Zarr; if it should be smaller, it is damaged: restore it."
+        ) from None
     samples = 1 if target in _GREY_TYPES else len(target)
     dtype = np.dtype(_GREY_TYPES.get(target, "u1"))
     if deep := _deep_samples(path):
@@ -110,8 +111,8 @@ def write(
     """Write labels as 16-bit PNG, and what a PNG does not hold as TIFF beside it."""
     from PIL import Image
 
-    too_large = array.size > 0 and array.max() > _LARGEST_IN_PNG
-    if not labels or too_large or len(axes) != 2 or array.size > _MOST_PIXELS:
+    fits = len(axes) == 2 and 0 < array.size <= _MOST_PIXELS
+    if not labels or not fits or int(array.max()) > _LARGEST_IN_PNG:
         return tiff.write(
             array, axes, target.with_suffix(".tif"), metadata=metadata, labels=labels
         )

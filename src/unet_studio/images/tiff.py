@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ _UNCOMPRESSED = 1
 _TILED_FROM, _TILE = 2048, 512
 _CLASSIC_LIMIT = 2**32 - 2**25
 _OME_TYPES = frozenset(("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"))
-_OPTIONAL = "TCZ"
 
 
 class TiffArray:
@@ -75,7 +74,7 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
 
     with tifffile.TiffFile(path) as file:
         chosen = _choose(path, file, series, level)
-        _check_size(path, chosen)
+        _check_size(path, file, chosen)
         names, rgb = _names(path, chosen, axes)
         known = metadata_of(file, series)
         shrink = _shrink(file.series[series], chosen)
@@ -105,7 +104,7 @@ def _choose(path: Path, file: Any, series: int, level: int) -> Any:
     return levels[level]
 
 
-def _check_size(path: Path, series: Any) -> None:
+def _check_size(path: Path, file: Any, series: Any) -> None:
     """Compare what the header promises with the file, without reading pixels."""
     size = path.stat().st_size
     page = series.keyframe
@@ -118,25 +117,46 @@ def _check_size(path: Path, series: Any) -> None:
     )
     try:
         pages = list(series.pages)
-    except IndexError:
-        pages = [None]
+    except IndexError:  # the chain of pages is shorter than the header promises
+        raise _truncated(path, series) from None
     missing = sum(page is None for page in pages)
-    if missing and series.is_multifile:
+    if missing:
         raise ImageError(
-            f"{path}: {missing} of {len(pages)} planes are missing, for they lie in other files "
-            "of the same OME-TIFF. Copy all its files into one folder."
+            f"{path}: {missing} of {len(pages)} planes are missing; they lie in other files of "
+            "the same OME-TIFF or were never recorded. Copy all its files into one folder, or "
+            "save the planes that there are as a new file."
         )
-    ends = [
+    ends = (
         offset + count
         for page in pages
-        if page is not None and not series.is_multifile
         for offset, count in zip(page.dataoffsets[-1:], page.databytecounts[-1:], strict=True)
-    ]
-    if missing or any(end > size for end in ends):
-        raise ImageError(
-            f"{path} is truncated: it promises {series.shape} values of {series.dtype} but ends "
-            f"after {size} bytes. Copy or download it again."
-        )
+    )
+    if not series.is_multifile and (any(end > size for end in ends) or _chain_broken(file, size)):
+        raise _truncated(path, series)
+
+
+def _chain_broken(file: Any, size: int) -> bool:
+    """Whether the last page that is there points to a next one behind the end of the file.
+
+    A truncated stack would otherwise pass for a shorter one.
+    """
+    last, form, stream = file.pages[-1], file.tiff, file.filehandle
+    stream.seek(last.offset)
+    count = int.from_bytes(stream.read(form.tagnosize), _order(form))
+    stream.seek(last.offset + form.tagnosize + count * form.tagsize)
+    return int.from_bytes(stream.read(form.offsetsize), _order(form)) >= size
+
+
+def _order(form: Any) -> Literal["little", "big"]:
+    return "little" if form.byteorder == "<" else "big"
+
+
+def _truncated(path: Path, series: Any) -> ImageError:
+    return ImageError(
+        f"{path} is truncated: it ends after {path.stat().st_size} bytes, before all of its "
+        f"pixels or pages (at least {series.shape} values of {series.dtype}). Copy or download "
+        "it again."
+    )
 
 
 def _names(path: Path, series: Any, given: str | None) -> tuple[str, bool]:

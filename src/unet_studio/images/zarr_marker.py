@@ -1,7 +1,8 @@
 """The marker that tells a whole Zarr store from the remains of an interrupted run.
 
 A store whose chunks are partly missing opens without an error and reads as
-background. The marker is written last, and says how many files there must be.
+background. The marker is written last, and says which files there must be. It
+is an attribute of the root group: Zarr warns of files that it does not know.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 
 from unet_studio.errors import ImageError
 
-MARKER = "unet-studio-complete.json"
+MARKER = "unet_studio_complete"
+_ROOT = "zarr.json"
 
 
 def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
@@ -31,12 +33,14 @@ def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
     if record is not None:
         text = json.dumps(record, sort_keys=True, default=str)
         content["record_sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    (folder / MARKER).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    described = json.loads((folder / _ROOT).read_text(encoding="utf-8"))
+    described.setdefault("attributes", {})[MARKER] = content
+    (folder / _ROOT).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder is a store that this program finished (it may have been damaged since)."""
-    return folder.is_dir() and (folder / MARKER).is_file()
+    return _promise(folder) is not None
 
 
 def is_complete(folder: Path) -> bool:
@@ -56,19 +60,23 @@ def check_complete(folder: Path) -> None:
     ImageError
         Naming the first missing chunk.
     """
-    try:
-        promised = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ImageError(
-            f"{folder} was not finished (no readable {MARKER}). Run the segmentation again."
-        ) from None
-    if not isinstance(promised, dict) or _summary(folder).items() <= promised.items():
-        if isinstance(promised, dict):
-            return
-        raise ImageError(f"{folder / MARKER} is damaged. Run the segmentation again.")
+    promised = _promise(folder)
+    if promised is None:
+        raise ImageError(f"{folder} was not finished. Run the segmentation again.")
+    if _summary(folder).items() <= promised.items():
+        return
     lost = next(_missing_chunks(folder), None)
     what = f"chunk {lost} is missing" if lost else "its files are not those that were written"
     raise ImageError(f"{folder} is damaged: {what}. Restore it or run the segmentation again.")
+
+
+def _promise(folder: Path) -> dict[str, Any] | None:
+    try:
+        described = json.loads((folder / _ROOT).read_text(encoding="utf-8"))
+        promised = described["attributes"][MARKER]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return promised if isinstance(promised, dict) else None
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -77,8 +85,9 @@ def _summary(folder: Path) -> dict[str, Any]:
         for parent, _, names in os.walk(folder)
         for name in names
         # Hidden files are the desktop's (.DS_Store), not ours.
-        if name != MARKER and not name.startswith(".")
+        if not name.startswith(".")
     }
+    sizes.pop(_ROOT, None)  # holds the marker itself
     listing = "\n".join(f"{name} {size}" for name, size in sorted(sizes.items()))
     return {
         "files": len(sizes),

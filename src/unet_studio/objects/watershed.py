@@ -37,7 +37,7 @@ class WatershedOptions(MethodOptions):
         "objects. Lower it where objects are missed or come out too small.",
     )
     split_depth: float = Field(
-        default=0.15,
+        default=0.2,
         ge=0,
         le=1,
         description="How deep the valley between two touching objects has to be to keep them "

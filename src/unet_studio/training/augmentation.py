@@ -31,6 +31,8 @@ class Augmentation:
         Standard deviation in pixels of the smooth random displacement.
     appearance : float
         Probability of each of the changes of appearance.
+    contrast : float
+        Largest exponent and gain, and inverse of the smallest.
     invert : float
         Probability of swapping bright and dark.
     recolour : float
@@ -42,6 +44,7 @@ class Augmentation:
     stretch: float = 0.2
     elastic: float = 2.0
     appearance: float = 0.35
+    contrast: float = 2.0
     invert: float = 0.25
     recolour: float = 0.3
 
@@ -49,6 +52,11 @@ class Augmentation:
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
     """Draw one number from ``[low, high)``."""
     return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def log_uniform(generator: torch.Generator, limit: float) -> float:
+    """Draw one factor between ``1 / limit`` and ``limit``, both ways alike."""
+    return math.exp(uniform(generator, -math.log(limit), math.log(limit)))
 
 
 def sampling_grid(
@@ -159,10 +167,11 @@ def change_appearance(
     if chance(augmentation.invert):
         image = 1 - image
     if chance(augmentation.appearance):  # gamma, on the part that can take it
-        exponent = math.exp(uniform(generator, math.log(0.5), math.log(2.0)))
-        image = image.clamp(min=0) ** exponent
+        image = image.clamp(min=0) ** log_uniform(generator, augmentation.contrast)
     if chance(augmentation.appearance):
-        image = image * uniform(generator, 0.5, 1.5) + uniform(generator, -0.2, 0.2)
+        offset = 0.2 * math.log2(augmentation.contrast)
+        image = image * log_uniform(generator, augmentation.contrast)
+        image = image + uniform(generator, -offset, offset)
     if chance(augmentation.appearance * 0.5):
         image = image * _illumination(image, generator)
     if chance(augmentation.appearance):

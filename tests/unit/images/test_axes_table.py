@@ -42,8 +42,6 @@ def _source(dims: str, names: str) -> np.ndarray:
     return rearrange(image, canonical, names)
 
 
-
-
 def test_the_table_is_whole() -> None:
     assert len(TABLE) == len(set(TABLE)) == 26
 
@@ -78,9 +76,7 @@ def test_labels_come_back_in_the_order_of_the_image(
     stored = np.asarray(back.array[...])
     np.testing.assert_array_equal(
         np.einsum(f"{back.axes.names.lower()}->{target_axes.names.lower()}", stored),
-        np.einsum(
-            f"{names.lower()}->{target_axes.names.lower()}", image.astype(np.int64)
-        ) % 1000,
+        np.einsum(f"{names.lower()}->{target_axes.names.lower()}", image.astype(np.int64)) % 1000,
     )
     for axis in target_axes.names:
         there_, here = target_axes.index(axis), back.axes.index(axis)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003
 
 import numpy as np
 import pytest
@@ -133,15 +133,27 @@ def test_a_mirror_image_gives_the_mirrored_objects():
     assert evaluate(plain, mirrored).ap(0.9) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        # What a network predicts is blurred, its valleys are shallow: the defaults look
+        # for those. The valleys of perfect targets are deep, and a lobe makes a shallow one.
+        (DEFAULTS, 0.98),
+        (WatershedOptions(split_depth=0.3, smoothing=0.75), 0.99),
+    ],
+    ids=["defaults", "deep valleys"],
+)
 @pytest.mark.parametrize("dataset", ["dsb2018_fluo", "dsb2018_histology"])
-def test_real_nuclei_are_recovered_from_perfect_targets(shared_data: Path, dataset):
+def test_real_nuclei_are_recovered_from_perfect_targets(
+    shared_data: Path, dataset, options, least
+):
     every = []
-    for path in sorted((shared_data / dataset / "train" / "masks").glob("*.png"))[::4]:
+    for path in sorted((shared_data / dataset / "train" / "masks").glob("*.png"))[::3]:
         truth = components_of(np.asarray(Image.open(path)).astype(np.int32), connectivity=1)
         sizes = np.bincount(truth.ravel())
-        truth[sizes[truth] < DEFAULTS.min_size] = 0  # chips of overlapping nuclei
-        every.append(evaluate(run(truth), truth))
+        truth[sizes[truth] < options.min_size] = 0  # chips of overlapping nuclei
+        every.append(evaluate(run(truth, options), truth))
     scores = pool(every)
-    assert scores.truth > 300
-    assert scores.ap(0.5) > 0.99
-    assert scores.ap(0.8) > 0.97
+    assert scores.truth > 500
+    assert scores.ap(0.5) > least
+    assert scores.ap(0.8) > least - 0.03

@@ -1,0 +1,306 @@
+"""The Segment tab: an image in, a labels layer out, and objects that follow the sliders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from unet_studio.errors import UNetStudioError
+from unet_studio.events import TileDone
+from unet_studio.gui.input_form import InputForm
+from unet_studio.gui.layers import take_snapshot, volume_from_layer
+from unet_studio.gui.messages import notify_error, notify_warning
+from unet_studio.gui.notice import Notice, primary_style
+from unet_studio.gui.objects_form import ObjectsForm
+from unet_studio.gui.preview import Preview
+from unet_studio.gui.results import ResultLayer
+from unet_studio.gui.runs import Runner, RunRequest, RunResult
+from unet_studio.gui.settings import Settings
+from unet_studio.inference.plan import RunPlan, resolve
+from unet_studio.recipe import Recipe
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from unet_studio.gui.model_header import ModelHeader
+    from unet_studio.pipeline import Segmentation
+
+_FORECAST_MS = 40
+_SHORT_UNITS = (
+    ("micrometer", "µm"), ("nanometer", "nm"), ("millimeter", "mm"), ("pixel", "px"),
+    ("^2", "²"), ("^3", "³"), ("*", " × "),
+)  # fmt: skip
+RUN_TEXT, CANCEL_TEXT, CANCELLING_TEXT = "Segment", "Cancel", "Cancelling …"
+
+
+class SegmentTab(QWidget):
+    """Binds the forms to the runner, the preview and the viewer.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    header : ModelHeader
+    settings : Settings
+    """
+
+    def __init__(self, viewer: Viewer, header: ModelHeader, settings: Settings) -> None:
+        super().__init__()
+        self._viewer, self._header, self._settings = viewer, header, settings
+        self.input = InputForm(viewer)
+        self.objects = ObjectsForm()
+        self.objects.live.setChecked(settings.live_preview)
+        self.forecast = Notice(viewer.theme)
+        self.run_button = QPushButton(RUN_TEXT)
+        self.run_button.setObjectName("unet-studio-run")
+        self.bar = QProgressBar()
+        self.summary = Notice(viewer.theme)
+        self.runner = Runner(self)
+        self.preview = Preview(self)
+        self.result = ResultLayer(viewer)
+        self._plan: RunPlan | None = None
+        self._previewed: tuple[Any, Image] | None = None
+        self._forecast_timer = QTimer(self)
+        self._forecast_timer.setSingleShot(True)
+        self._forecast_timer.setInterval(_FORECAST_MS)
+        self._lay_out()
+        self._connect()
+        self._on_model()
+        self.update_forecast()
+
+    # -- what the dock calls ------------------------------------------------
+
+    def run_or_cancel(self) -> None:
+        """Do what the primary button does: start a run, or stop the one that is going."""
+        if self.runner.running:
+            self.runner.cancel()
+        else:
+            self._run()
+
+    def choose_layer(self, layer: Image) -> None:
+        """Select the image to segment."""
+        self.input.layer_box.set_value(layer)
+
+    def stop_work(self) -> None:
+        """Abandon what is going: the window closes."""
+        self.runner.abandon()
+        self.preview.clear()
+        self._show_state()
+
+    def shut_down(self) -> None:
+        """Let go of the viewer for good."""
+        self.stop_work()
+        self._forecast_timer.stop()
+        self.result.release()
+        self.input.disconnect_viewer()
+
+    def set_theme(self, theme: str) -> None:
+        """Follow a change of napari's theme."""
+        self.forecast.set_theme(theme)
+        self.summary.set_theme(theme)
+        self.run_button.setStyleSheet(primary_style(theme))
+
+    # -- building -------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        image_box, objects_box = QGroupBox("Image"), QGroupBox("Objects")
+        for box, form in ((image_box, self.input), (objects_box, self.objects)):
+            inside = QVBoxLayout(box)
+            inside.setContentsMargins(10, 10, 10, 10)
+            inside.addWidget(form)
+        self.run_button.setMinimumHeight(32)
+        self.run_button.setStyleSheet(primary_style(self._viewer.theme))
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(6)
+        self.bar.hide()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(8)
+        for widget in (
+            image_box, objects_box, self.forecast, self.run_button, self.bar, self.summary
+        ):  # fmt: skip
+            outer.addWidget(widget)
+        outer.addStretch(1)
+
+    def _connect(self) -> None:
+        self._header.changed.connect(self._on_model)
+        self.input.changed.connect(self._forecast_timer.start)
+        self.objects.changed.connect(self._on_objects)
+        self.objects.live.toggled.connect(self._on_objects)
+        self._forecast_timer.timeout.connect(self.update_forecast)
+        self.run_button.clicked.connect(self.run_or_cancel)
+        self.runner.started.connect(self._show_state)
+        self.runner.progressed.connect(self._on_progress)
+        self.runner.succeeded.connect(self._on_success)
+        self.runner.failed.connect(self._on_failure)
+        self.runner.cancelled.connect(self._on_cancelled)
+        self.runner.ended.connect(self._show_state)
+        self.preview.made.connect(self._on_preview)
+        self.preview.failed.connect(self._on_failure)
+
+    # -- forecast -------------------------------------------------------------
+
+    def update_forecast(self) -> None:
+        """Resolve what the forms say, and show what a run would do or why it can not."""
+        self._forecast_timer.stop()
+        self._plan = None
+        choice, model = self.input.value(), self._header.value()
+        if choice is None:
+            self.forecast.show_message("info", "Open an image (File › Open Sample has some).")
+        elif model is None:
+            self.forecast.show_message("info", "Open a model file, or drop one on the window.")
+        else:
+            try:
+                volume = volume_from_layer(choice.layer, choice.axes, choice.level)
+                self._plan = resolve(self._recipe(volume.axes.names), model.entry.card, volume.info)
+            except UNetStudioError as error:
+                self.forecast.show_message("warning", str(error))
+            else:
+                lines = [self._plan.summary(), *self._plan.warnings]
+                severity = "warning" if self._plan.warnings else "info"
+                self.forecast.show_message(severity, "\n".join(lines))
+        self._show_state()
+
+    def _recipe(self, axes: str) -> Recipe:
+        choice, model = self.input.value(), self._header.value()
+        assert choice is not None
+        assert model is not None
+        entry = model.entry
+        return Recipe(
+            model=entry.name if entry.origin != "file" else str(entry.path),
+            axes=axes,
+            channels=choice.channels,
+            objects=self.objects.value(),
+            measure=self._settings.measure,
+            device=model.device,
+        )
+
+    # -- running --------------------------------------------------------------
+
+    def _run(self) -> None:
+        self.update_forecast()
+        choice, model, plan = self.input.value(), self._header.value(), self._plan
+        if choice is None or model is None or plan is None:
+            return
+        try:
+            snapshot = take_snapshot(choice.layer, choice.axes, choice.level)
+        except (UNetStudioError, MemoryError) as error:
+            message = str(error) or f"There is not enough memory to copy {choice.layer.name!r}."
+            return self._on_failure(message)
+        self.preview.clear()
+        self._previewed = None
+        self.summary.show_message("info", "")
+        self.runner.start(RunRequest(snapshot, plan.recipe, model.entry.name, plan.warnings))
+
+    def _on_progress(self, event: Any) -> None:
+        if isinstance(event, TileDone):
+            self.bar.setRange(0, event.total)
+            self.bar.setValue(event.done)
+            self._viewer.status = f"Segmenting: tile {event.done} of {event.total}"
+        self._show_state()
+
+    def _on_success(self, result: RunResult) -> None:
+        request, made = result.request, result.segmentation
+        snapshot = request.snapshot
+        record = {**made.record, "snapshot": snapshot.taken.isoformat(timespec="seconds")}
+        self.result.add(made.labels, snapshot, request.result_name, made.measurements, record)
+        if self._settings.keep_probabilities:
+            self.preview.keep(made.prediction, self._settings.measure)
+            model, layer = self._header.value(), snapshot.layer
+            self._previewed = None if model is None or layer is None else (model.entry.path, layer)
+        notes = list(result.warnings)
+        if snapshot.edited():
+            notes.append(
+                f"The image {snapshot.name!r} was edited while running; the labels show it as it "
+                f"was at {snapshot.taken:%H:%M:%S}."
+            )
+        if snapshot.level:
+            notes.append(f"Level {snapshot.level} of the multiscale image was segmented.")
+        self._summarise(made, result.seconds, notes)
+        if notes:
+            notify_warning(f"{request.result_name}: " + " ".join(notes))
+
+    def _on_failure(self, message: str) -> None:
+        self.summary.show_message("error", message)
+        notify_error(message)
+
+    def _on_cancelled(self) -> None:
+        self.summary.show_message("info", "Cancelled; nothing was added.")
+        self._viewer.status = "Segmentation cancelled"
+
+    def _summarise(self, made: Segmentation, seconds: float, notes: list[str]) -> None:
+        count = made.object_count
+        noun = "object" if self.objects.makes_objects() else "class"
+        plural = {"object": "objects", "class": "classes"}[noun]
+        parts = [f"{count:,} {noun if count == 1 else plural}", f"{seconds:.1f} s"]
+        size = next((n for n in ("area", "volume") if len(made.measurements.get(n, ()))), None)
+        if size is not None and noun == "object":
+            parts.append(f"median {size} {_sized(made, size)}")
+        self.summary.show_message(
+            "warning" if notes else "good", "\n".join([" · ".join(parts), *notes])
+        )
+        self._viewer.status = f"U-Net Studio: {parts[0]} in {parts[1]}"
+
+    # -- live preview -----------------------------------------------------------
+
+    def _on_model(self) -> None:
+        model = self._header.value()
+        if model is not None:
+            self.objects.set_card(model.entry.card)
+        self.input.set_card(model.entry.card if model is not None else None)
+        self._forecast_timer.start()
+
+    def _on_objects(self, _value: object = None) -> None:
+        self._forecast_timer.start()
+        model, choice = self._header.value(), self.input.value()
+        if (
+            self.objects.live.isChecked()
+            and self.preview.available
+            and model is not None
+            and choice is not None
+            and self._previewed == (model.entry.path, choice.layer)
+        ):
+            self.preview.request(self.objects.value())
+
+    def _on_preview(self, made: Segmentation, seconds: float) -> None:
+        snapshot = self.result.layer and self.result.layer.metadata.get("unet_studio", {})
+        record = {**made.record, "snapshot": (snapshot or {}).get("snapshot", "")}
+        self.result.refresh(made.labels, made.measurements, record)
+        self._summarise(made, seconds, [])
+
+    def _show_state(self) -> None:
+        running = self.runner.running
+        if running:
+            text = CANCELLING_TEXT if self.runner.cancelling else CANCEL_TEXT
+        else:
+            text = RUN_TEXT
+            self.bar.setRange(0, 0)
+        self.run_button.setText(text)
+        self.run_button.setEnabled(
+            not self.runner.cancelling if running else self._plan is not None
+        )
+        self.run_button.setToolTip(
+            "Stop at the next tile; nothing is added."
+            if running
+            else "Segment the image into a new labels layer (Ctrl+Shift+U)."
+        )
+        self.bar.setVisible(running)
+
+
+def _sized(made: Segmentation, size: str) -> str:
+    from unet_studio.objects.measurements import units
+
+    value = float(np.median(made.measurements[size]))
+    unit = units(made.axes).get(size, "")
+    for long, short in _SHORT_UNITS:
+        unit = unit.replace(long, short)
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

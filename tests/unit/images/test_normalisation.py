@@ -1,0 +1,149 @@
+"""Intensities of any kind come out finite, float32 and independent of tiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unet_studio.errors import ImageError
+from unet_studio.images.normalisation import (
+    NORMALISERS,
+    fixed_scaling,
+    percentile_scaling,
+    sample_for_statistics,
+    zscore_scaling,
+)
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return RNG.normal(1000, 100, (2, 64, 80))
+
+
+@pytest.mark.parametrize("name", NORMALISERS.names())
+@pytest.mark.parametrize("value", [0, 7, -3.5])
+def test_a_constant_image_becomes_zero(name: str, value: float) -> None:
+    flat = np.full((1, 20, 20), value)
+    scaling = NORMALISERS.load(name)(sample_for_statistics(flat))
+    if name == "fixed":  # scales by given numbers, whatever the image holds
+        assert (scaling.apply(flat) == np.float32(value)).all()
+        return
+    assert scaling.constant_channels == (0,)
+    assert (scaling.apply(flat) == 0).all()
+
+
+def test_a_blank_channel_does_not_spoil_the_other(image: np.ndarray) -> None:
+    alone = percentile_scaling(sample_for_statistics(image[:1])).apply(image[:1])
+    image[1] = 0
+    scaling = percentile_scaling(sample_for_statistics(image))
+    assert scaling.constant_channels == (1,)
+    np.testing.assert_array_equal(scaling.apply(image)[:1], alone)
+    assert (scaling.apply(image)[1] == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("share", ["pixel", "half"])
+def test_bad_pixels_become_zero_and_do_not_move_the_rest(
+    bad: float, share: str, image: np.ndarray
+) -> None:
+    mask = np.zeros(image.shape[1:], bool)
+    mask[: 1 if share == "pixel" else 32, : 1 if share == "pixel" else None] = True
+    image[:, mask] = bad
+    scaled = zscore_scaling(sample_for_statistics(image)).apply(image)
+    assert (scaled[:, mask] == 0).all()
+    good = image[:, ~mask]
+    expected = (good - good.mean(1, keepdims=True)) / good.std(1, keepdims=True)
+    np.testing.assert_allclose(scaled[:, ~mask], expected, atol=1e-5)
+
+
+def test_only_bad_pixels_are_refused() -> None:
+    with pytest.raises(ImageError, match="no finite pixel"):
+        sample_for_statistics(np.full((1, 4, 4), np.nan))
+
+
+def test_percentiles_map_to_zero_and_one() -> None:
+    image = np.arange(100_001, dtype=np.uint32).reshape(1, 1, -1)
+    scaled = percentile_scaling(sample_for_statistics(image), 1, 99, clip=None).apply(image)
+    assert scaled[0, 0, 1000] == pytest.approx(0, abs=1e-6)
+    assert scaled[0, 0, 99_000] == pytest.approx(1, abs=1e-6)
+    clipped = percentile_scaling(sample_for_statistics(image), 40, 60, clip=(0, 1)).apply(image)
+    assert (clipped.min(), clipped.max()) == (0, 1)
+
+
+def test_nearly_empty_images_keep_their_contrast() -> None:
+    image = np.zeros((1, 200, 200), np.uint16)
+    image[0, 3, 4] = 500
+    scaling = percentile_scaling(sample_for_statistics(image))
+    assert scaling.constant_channels == ()
+    assert scaling.apply(image)[0, 3, 4] == 1
+
+
+def test_colours_keep_their_ratio() -> None:
+    image = RNG.random((3, 50, 50)) * np.array([1, 2, 4])[:, None, None]
+    scaled = percentile_scaling(sample_for_statistics(image), clip=None, joint=True).apply(image)
+    differences = np.ptp(scaled.reshape(3, -1), axis=1) / np.ptp(image.reshape(3, -1), axis=1)
+    np.testing.assert_allclose(differences, differences[0], rtol=1e-5)
+
+
+def test_statistics_are_of_the_volume_and_not_of_the_tile(image: np.ndarray) -> None:
+    image[:, :32, :40] = RNG.normal(10, 1, (2, 32, 40))  # a tile of background
+    scaling = percentile_scaling(sample_for_statistics(image))
+    whole = scaling.apply(image)
+    tiles = [[scaling.apply(image[:, y : y + 32, x : x + 40]) for x in (0, 40)] for y in (0, 32)]
+    np.testing.assert_array_equal(np.block(tiles), whole)
+    assert np.ptp(whole[:, :32, :40]) < 0.05  # not stretched to full contrast
+
+
+def test_large_images_are_sampled_evenly() -> None:
+    """Also when the sampling step and the width of the image have a common factor."""
+    width, rows = 2048, 7500
+    image = np.empty((1, rows, width), np.uint16)
+    image[:] = np.arange(width) % 4  # a pattern of columns, which a step of 4 would miss
+    sample = sample_for_statistics(image)
+    assert sample.shape[1] <= 4_000_000
+    assert set(np.unique(sample)) == {0, 1, 2, 3}
+    np.testing.assert_allclose(sample.mean(), 1.5, atol=0.01)
+
+
+def test_eight_and_sixteen_bit_of_one_image_agree() -> None:
+    image = RNG.integers(0, 255, (1, 64, 64), dtype=np.uint8)
+    wide = image.astype(np.uint16) * 257
+    a = percentile_scaling(sample_for_statistics(image)).apply(image)
+    b = percentile_scaling(sample_for_statistics(wide)).apply(wide)
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-38, 1.0, 1e30, 1e300])
+def test_any_range_of_floats(factor: float, image: np.ndarray) -> None:
+    reference = zscore_scaling(sample_for_statistics(image)).apply(image)
+    scaled = (
+        zscore_scaling(sample_for_statistics(image / 1000 * factor))
+        if factor < 1e150
+        else (percentile_scaling(sample_for_statistics(image / 1000 * factor)))
+    )
+    result = scaled.apply(image / 1000 * factor)
+    assert np.isfinite(result).all()
+    if 1e-150 < factor < 1e150:
+        np.testing.assert_allclose(result, reference, atol=1e-4)
+
+
+def test_values_beyond_float32_stay_finite() -> None:
+    image = np.array([[[1e300, -1e300, 0.0]]])
+    scaled = fixed_scaling(np.zeros((1, 1))).apply(image)
+    largest = np.finfo(np.float32).max
+    assert scaled.tolist() == [[[largest, -largest, 0.0]]]
+
+
+def test_the_input_is_not_touched_and_not_shared(image: np.ndarray) -> None:
+    image = image.astype(np.float32)
+    before = image.copy()
+    image.flags.writeable = False
+    identity = replace(fixed_scaling(np.zeros((2, 1))), clip=(-1e9, 1e9))
+    scaled = identity.apply(image)
+    assert not np.shares_memory(scaled, image)
+    scaled[:] = -1
+    np.testing.assert_array_equal(image, before)
