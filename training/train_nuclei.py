@@ -91,9 +91,7 @@ def training_paths(data: Path, name: str) -> list[Path]:
 def held_out_paths(data: Path, name: str) -> list[Path]:
     """Images of one set on which the objects options are chosen."""
     used = set(training_paths(data, name))
-    return [
-        p for p in sorted((data / name / "train" / "images").glob("*.png")) if p not in used
-    ]
+    return [p for p in sorted((data / name / "train" / "images").glob("*.png")) if p not in used]
 
 
 class Crops:
@@ -109,7 +107,7 @@ class Crops:
         }
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """One crop (3, Y, X) and its targets (3, Y, X)."""
+        """Draw one crop (3, Y, X) and its targets (3, Y, X)."""
         generator = self.generator
         weights = torch.tensor(list(SETS.values()))
         name = list(SETS)[int(torch.multinomial(weights, 1, generator=generator))]
@@ -128,7 +126,7 @@ class Crops:
         return crop, torch.from_numpy(object_targets(ids.numpy()))
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch of crops and of targets, each (N, 3, Y, X)."""
+        """Draw a batch of crops and of targets, each (N, 3, Y, X)."""
         images, targets = zip(*(self.draw() for _ in range(BATCH)), strict=True)
         return torch.stack(images), torch.stack(targets)
 

@@ -33,7 +33,7 @@ _CANDIDATES = {
 _SMALLEST_COLOUR_IMAGE = 30
 
 
-class AmbiguousAxes(AxesError):  # noqa: N818 - reads as what it is where it is caught
+class AmbiguousAxes(AxesError):
     """More than one reading of the axes is possible; the user has to choose.
 
     Attributes
@@ -98,7 +98,7 @@ class Axes:
         return len(self.names)
 
     def __contains__(self, axis: object) -> bool:
-        return axis in self.names
+        return isinstance(axis, str) and axis in self.names
 
     @property
     def spatial(self) -> str:
@@ -200,9 +200,7 @@ def candidate_axes(ndim: int) -> tuple[str, ...]:
         ) from None
 
 
-def resolve_axes(
-    shape: Sequence[int], given: str | None = None, what: str = "The image"
-) -> str:
+def resolve_axes(shape: Sequence[int], given: str | None = None, what: str = "The image") -> str:
     """Return the axes of an array: those given, or the only possible reading.
 
     Parameters

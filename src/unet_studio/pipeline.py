@@ -192,7 +192,8 @@ def segment(
     """
     volume, recipe, loaded = _prepare(image, model, axes, options)
     steps = segment_steps(volume, recipe, model=loaded, token=token)
-    return drain(steps, on_event)
+    result: Segmentation = drain(steps, on_event)
+    return result
 
 
 def predict(
@@ -223,7 +224,8 @@ def predict(
         token=token,
         keep="logits" if keep == "logits" else "probabilities",
     )
-    return drain(steps, on_event)
+    result: Prediction = drain(steps, on_event)
+    return result
 
 
 def drain(

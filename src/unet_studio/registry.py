@@ -77,7 +77,7 @@ class Registry(Generic[T]):
             raise RecipeError(f"There is no {self.kind} called {name!r}. Known: {known}.")
         if name not in self._loaded:
             module, _, attribute = self._targets[name].partition(":")
-            self._loaded[name] = cast(T, getattr(importlib.import_module(module), attribute))
+            self._loaded[name] = cast("T", getattr(importlib.import_module(module), attribute))
         return self._loaded[name]
 
     def _scan(self) -> None:

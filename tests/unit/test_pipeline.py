@@ -190,7 +190,9 @@ def test_unreadable_blocks_name_the_place(tiny):
             raise OSError("disk on fire")
         return block
 
-    lazy = da.zeros((300, 60), chunks=(150, 60), dtype=np.uint8).map_blocks(explode, dtype=np.uint8)
+    lazy = da.zeros((300, 60), chunks=(150, 60), dtype=np.uint8).map_blocks(
+        explode, dtype=np.uint8
+    )
     with pytest.raises(ImageError, match="disk on fire"):
         segment(lazy, tiny)
 

@@ -65,8 +65,10 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        # In this mode typer.Exit does not come out as an exception: its code is returned.
+        # In this mode typer returns the code of an Exit, and 130 after Ctrl+C.
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
     except UNetStudioError as error:
         complain(str(error))
         sys.exit(1)

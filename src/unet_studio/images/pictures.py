@@ -113,9 +113,9 @@ def write(
 
     fits = len(axes) == 2 and 0 < array.size <= _MOST_PIXELS
     if not labels or not fits or int(array.max()) > _LARGEST_IN_PNG:
-        return tiff.write(
-            array, axes, target.with_suffix(".tif"), metadata=metadata, labels=labels
-        )
+        # a.png.tif, for a.tif may be the result of another input.
+        beside = target.with_name(target.name + ".tif")
+        return tiff.write(array, axes, beside, metadata=metadata, labels=labels)
     pixels = np.ascontiguousarray(rearrange(fit_labels(array), axes.names, "YX"), "u2")
     with atomic_file(target) as stream:
         Image.fromarray(pixels).save(stream, format="PNG")

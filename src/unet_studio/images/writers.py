@@ -69,21 +69,14 @@ def labels_paths(inputs: Iterable[Path | str], output_dir: Path | str) -> dict[P
         target = labels_path(source, output_dir)
         ending = split_suffix(target)[1]
         number = 1
-        while _claims(target) & taken:
+        # Not told apart by case, as on macOS and Windows.
+        while target.name.casefold() in taken:
             tail = kind if number == 1 else f"{kind}_{number}"
             target = Path(output_dir) / f"{stem}{tail}_labels{ending}"
             number += 1
-        taken |= _claims(target)
+        taken.add(target.name.casefold())
         paths[source] = target
     return paths
-
-
-def _claims(target: Path) -> set[str]:
-    """Names that a result may take; not told apart by case, as on macOS and Windows."""
-    names = {target.name.casefold()}
-    if target.suffix.lower() == ".png":  # more objects than 16 bit hold go to TIFF
-        names.add(target.with_suffix(".tif").name.casefold())
-    return names
 
 
 def write_labels(
@@ -114,7 +107,7 @@ def write_labels(
     -------
     Path
         Where the labels are. A PNG holds ids up to 65 535; more objects and
-        stacks go to a TIFF beside it.
+        stacks go to a TIFF beside it, ``<name>.png.tif``.
 
     Raises
     ------

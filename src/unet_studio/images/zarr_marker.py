@@ -24,10 +24,14 @@ _ROOT = "zarr.json"
 
 def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
     """Mark a store as complete, listing its files by number, bytes and digest of names."""
-    import unet_studio
+    from importlib.metadata import PackageNotFoundError, version
 
+    try:
+        release = version("napari-unet-studio")
+    except PackageNotFoundError:  # run from a source tree
+        release = ""
     content = {
-        "written_by": f"U-Net Studio {getattr(unet_studio, '__version__', '')}".strip(),
+        "written_by": f"U-Net Studio {release}".strip(),
         **_summary(folder),
     }
     if record is not None:

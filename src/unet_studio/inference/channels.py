@@ -55,9 +55,7 @@ class ChannelMap:
         return block if self.repeat == 1 else np.repeat(block, self.repeat, axis=0)
 
 
-def map_channels(
-    chosen: Sequence[int] | None, card: ModelCard, info: VolumeInfo
-) -> ChannelMap:
+def map_channels(chosen: Sequence[int] | None, card: ModelCard, info: VolumeInfo) -> ChannelMap:
     """Decide which channels the network gets.
 
     Parameters
@@ -95,9 +93,7 @@ def map_channels(
     )
 
 
-def _check_choice(
-    chosen: tuple[int, ...], card: ModelCard, info: VolumeInfo
-) -> ChannelMap:
+def _check_choice(chosen: tuple[int, ...], card: ModelCard, info: VolumeInfo) -> ChannelMap:
     absent = [c for c in chosen if not 0 <= c < info.channels]
     if absent:
         raise AxesError(

@@ -197,7 +197,8 @@ def _plan(
     if tiles.count > 1 and not exact:
         warnings.append(
             f"The network {card.name!r} sees the whole image at once (its normalisation or "
-            "attention does), so tiles can not reproduce that exactly. They overlap and are blended."
+            "attention does), so tiles can not reproduce that exactly. They overlap and are "
+            "blended."
         )
     elif tiles.count > 1 and halo < needed:
         warnings.append(
@@ -228,4 +229,3 @@ def _forecast(card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int) ->
     labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
     # The network's activations are gone when objects are made.
     return int(4 * card.parameters + kept + max(activations, labelling))
-

@@ -91,17 +91,13 @@ def predict_steps(
     yield from (Warned(text) for text in warnings)
     yield Started("predicting", plan.tile_count)
     axes = volume.axes.with_channels()
-    shape = tuple(
-        model.card.out_channels if a == "C" else plan.info.length(a) for a in axes.names
-    )
+    shape = tuple(model.card.out_channels if a == "C" else plan.info.length(a) for a in axes.names)
     output = np.zeros(shape, np.float16 if keep == "probabilities" else np.float32)
     if not len(scaling.constant_channels) == len(scaling.gain):
         run = _Run(volume, model, plan, scaling, device, keep)
         with _stops_within_a_tile(model.network, token), _out_of_memory_explained(plan, device):
             yield from run.fill(output, axes.names, token)
-    record = run_record(
-        plan, model, scaling, str(device), time.perf_counter() - began, warnings
-    )
+    record = run_record(plan, model, scaling, str(device), time.perf_counter() - began, warnings)
     return Prediction(output, axes, model.card, plan.info, record, tuple(warnings))
 
 
@@ -174,7 +170,9 @@ class _Run:
             yield TileDone(done, self.plan.tile_count)
 
     def _batches(self) -> Iterator[list[_Job]]:
-        outer = [a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.model.card)]
+        outer = [
+            a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.model.card)
+        ]
         tiles = self.plan.tiles.tiles()
         jobs = (
             _Job(tuple(zip(outer, index, strict=True)), tile)
@@ -234,7 +232,9 @@ def _stops_within_a_tile(network: nn.Module, token: CancelToken) -> Iterator[Non
         if threading.get_ident() == owner:
             token.raise_if_cancelled()
 
-    hooks = [m.register_forward_pre_hook(look) for m in network.modules() if not list(m.children())]
+    hooks = [
+        m.register_forward_pre_hook(look) for m in network.modules() if not list(m.children())
+    ]
     try:
         yield
     finally:
@@ -246,16 +246,15 @@ def _stops_within_a_tile(network: nn.Module, token: CancelToken) -> Iterator[Non
 def _out_of_memory_explained(plan: RunPlan, device: torch.device) -> Iterator[None]:
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        problem = error
+    except (torch.OutOfMemoryError, MemoryError):
+        pass
     except RuntimeError as error:
         # torch's CPU allocator raises a bare RuntimeError.
         if "not enough memory" not in str(error):
             raise
-        problem = error
     else:
         return
-    del problem
+    # Outside of the except block: the exception would keep the tensors alive.
     if device.type == "cuda":
         torch.cuda.empty_cache()
     edge = max(plan.tile_shape)
@@ -263,4 +262,3 @@ def _out_of_memory_explained(plan: RunPlan, device: torch.device) -> Iterator[No
         f"The {device} ran out of memory with tiles of {edge} pixels while predicting "
         f"{plan.info.name!r}. Choose smaller tiles (such as {edge // 2}) or another device."
     )
-

@@ -1,0 +1,1 @@
+"""Models: cards, files, networks, where weights come from, and measuring a network."""

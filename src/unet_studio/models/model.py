@@ -111,7 +111,9 @@ def check_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], sourc
     ]
     if problems:
         more = len(problems) - _SHOWN_DIFFERENCES
-        shown = "; ".join(problems[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+        shown = "; ".join(problems[:_SHOWN_DIFFERENCES]) + (
+            f"; and {more} more" if more > 0 else ""
+        )
         raise ModelError(
             f"The weights in {source} do not fit the architecture that its card names: {shown}. "
             "The file was put together wrongly; get it again from where it was made."

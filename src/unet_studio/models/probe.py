@@ -131,12 +131,7 @@ def linearised(network: nn.Module) -> nn.Module:
             if isinstance(child, _BATCH_NORMS + _ELEMENTWISE):
                 setattr(module, name, nn.Identity())
             elif isinstance(child, nn.MaxPool2d | nn.MaxPool3d):
-                pool = nn.AvgPool2d if isinstance(child, nn.MaxPool2d) else nn.AvgPool3d
-                setattr(
-                    module,
-                    name,
-                    pool(child.kernel_size, child.stride, child.padding, child.ceil_mode),
-                )
+                setattr(module, name, _mean_pool(child))
             elif isinstance(child, _CONVOLUTIONS):
                 fan_in = child.weight[0].numel()
                 child.weight = nn.Parameter(torch.full_like(child.weight, 1.0 / fan_in))
@@ -145,17 +140,19 @@ def linearised(network: nn.Module) -> nn.Module:
     return network
 
 
-def _strip(
-    channels: int, ndim: int, stride: int, axis: int, length: int
-) -> tuple[int, ...]:
+def _mean_pool(pool: nn.MaxPool2d | nn.MaxPool3d) -> nn.Module:
+    mean: Any = nn.AvgPool2d if isinstance(pool, nn.MaxPool2d) else nn.AvgPool3d
+    result: nn.Module = mean(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
+    return result
+
+
+def _strip(channels: int, ndim: int, stride: int, axis: int, length: int) -> tuple[int, ...]:
     shape = [stride] * ndim
     shape[axis] = length
     return (1, channels, *shape)
 
 
-def receptive_radius(
-    network: nn.Module, in_channels: int, ndim: int, stride: int
-) -> int | None:
+def receptive_radius(network: nn.Module, in_channels: int, ndim: int, stride: int) -> int | None:
     """Return the receptive field's radius in pixels, the largest over the axes.
 
     One block of ``stride`` output pixels is followed back, so that every
@@ -208,7 +205,9 @@ def tiling_error(
     image = torch.randn(shape, generator=generator)
     whole = network(image)
     first = network(image.narrow(2, 0, cut + halo)).narrow(2, 0, cut)
-    second = network(image.narrow(2, cut - halo, length - cut + halo)).narrow(2, halo, length - cut)
+    second = network(image.narrow(2, cut - halo, length - cut + halo)).narrow(
+        2, halo, length - cut
+    )
     difference = (torch.cat([first, second], dim=2) - whole).abs().max()
     return float(difference / whole.std().clamp(min=1e-12))
 
@@ -222,14 +221,15 @@ def activation_bytes_per_pixel(
     image = torch.zeros(1, in_channels, *[edge] * ndim)
     with _LiveBytes() as memory:
         network(image)
-    return (memory.peak + image.numel() * image.element_size()) / edge**ndim
+    used: int = memory.peak + image.numel() * image.element_size()
+    return used / float(edge**ndim)
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow how many bytes of freshly made tensors are alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: set[int] = set()
 

@@ -19,7 +19,7 @@ from unet_studio.registry import Registry
 if TYPE_CHECKING:
     from unet_studio.models.model import Model
 
-WEIGHT_SOURCES: Registry[Callable[[str], "Model"]] = Registry(
+WEIGHT_SOURCES: Registry[Callable[[str], Model]] = Registry(
     "weight source",
     {
         "file": "unet_studio.models.sources:from_file",

@@ -19,7 +19,9 @@ _GOLDEN = 0.618034
 def object_colours(count: int) -> NDArray[np.float32]:
     """Return ``count`` distinct, bright colours, axes (count, 3), range [0, 1]."""
     hue = (np.arange(count) * _GOLDEN) % 1.0
-    wheel = np.stack([np.abs(((hue + shift) % 1.0) * 6 - 3) - 1 for shift in (0, 2 / 3, 1 / 3)], -1)
+    wheel = np.stack(
+        [np.abs(((hue + shift) % 1.0) * 6 - 3) - 1 for shift in (0, 2 / 3, 1 / 3)], -1
+    )
     return np.asarray(0.25 + 0.75 * np.clip(wheel, 0, 1), np.float32)
 
 

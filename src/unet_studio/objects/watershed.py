@@ -184,9 +184,7 @@ def _split(
     box = ndimage.find_objects(several[pieces].astype(np.uint8))[0]
     part, area = pieces[box], height[box]
     crowded = several[part]
-    basins: NDArray[np.int32] = flood(  # type: ignore[no-untyped-call]
-        -area, np.where(crowded, seeds[box], 0), mask=crowded
-    )
+    basins: NDArray[np.int32] = flood(-area, np.where(crowded, seeds[box], 0), mask=crowded)
     summits = np.zeros(found + 1, np.float32)
     summits[seeds.ravel()[positions]] = height.ravel()[positions]
     joined = _join_shallow(_passes(basins, area), summits, depth)

@@ -1,0 +1,1 @@
+"""From labels to weights: targets, augmentation, losses."""

@@ -211,9 +211,7 @@ def _recolour(
 def _illumination(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return a smooth field between about 0.5 and 1.5: uneven illumination."""
     coarse = uniform(generator, 0, 0.3) * torch.randn(1, 1, 3, 3, generator=generator)
-    field = functional.interpolate(
-        coarse, image.shape[1:], mode="bicubic", align_corners=True
-    )
+    field = functional.interpolate(coarse, image.shape[1:], mode="bicubic", align_corners=True)
     return (1 + field[0]).clamp(0.4, 1.6)
 
 

@@ -98,7 +98,7 @@ def test_F23_integers(dtype: type) -> None:
 def test_F23_signed_bytes_and_large_integers() -> None:
     _check((IMAGE.astype(int) - 100).astype(np.int8))
     huge = IMAGE.astype(np.uint64) + np.uint64(2**63)
-    _check(((huge - np.uint64(2**63)) * np.uint64(2**50)))
+    _check((huge - np.uint64(2**63)) * np.uint64(2**50))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
@@ -157,6 +157,17 @@ def test_F27_an_error_without_words_still_has_a_message() -> None:
 
     with pytest.raises(ImageError, match=r"dead could not be read at Y 1:3: KeyError"):
         as_volume(Dead(), name="dead").read({"Y": slice(1, 3)})
+
+
+def test_F27_a_message_of_ours_is_not_wrapped_in_another() -> None:
+    class Refusing:
+        shape, dtype = (4, 4), np.dtype("u1")
+
+        def __getitem__(self, key: object) -> np.ndarray:
+            raise ImageError("Plug the disk in again.")
+
+    with pytest.raises(ImageError, match=r"^Plug the disk in again\.$"):
+        as_volume(Refusing()).read()
 
 
 @pytest.fixture

@@ -255,7 +255,7 @@ def _ome_zarr(path: Path, data: np.ndarray, version: str) -> None:
             "path": str(level),
             "coordinateTransformations": [
                 {"type": "scale", "scale": [1.0, 1.0, 2.0, 0.5 * 2**level, 0.5 * 2**level]},
-                {"type": "translation", "translation": [0.0, 0.0, 10.0, 1.0, 2.0]},
+                {"type": "translation", "translation": [4.0, 0.0, 10.0, 1.0, 2.0]},
             ],
         }
         for level in (0, 1)
@@ -263,8 +263,11 @@ def _ome_zarr(path: Path, data: np.ndarray, version: str) -> None:
     space = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
     multiscale = {
         "name": "image",
-        "axes": [{"name": "t", "type": "time", "unit": "second"}, {"name": "c", "type": "channel"}]
-        + space,
+        "axes": [
+            {"name": "t", "type": "time", "unit": "second"},
+            {"name": "c", "type": "channel"},
+            *space,
+        ],
         "datasets": datasets,
         "coordinateTransformations": [{"type": "scale", "scale": [5.0, 1.0, 1.0, 1.0, 1.0]}],
     }
@@ -290,7 +293,7 @@ def test_ome_zarr(version: str, level: int, tmp_path: Path) -> None:
     volume = read_image(path, level=level)
     assert volume.axes.names == "TCZYX"
     assert volume.axes.scale == (5.0, 1.0, 2.0, 0.5 * 2**level, 0.5 * 2**level)
-    assert volume.axes.translate == (0.0, 0.0, 10.0, 1.0, 2.0)
+    assert volume.axes.translate == (20.0, 0.0, 10.0, 1.0, 2.0)
     assert volume.axes.units == ("second", "pixel", *("micrometer",) * 3)
     assert volume.channel_names == ("DAPI", "GFP")
     assert (volume.name, volume.metadata["family"]) == ("image", "ome-zarr")

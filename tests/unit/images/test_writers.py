@@ -6,11 +6,14 @@ import gzip
 import json
 import os
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from unet_studio.axes import Axes
@@ -47,7 +50,8 @@ def test_ids_of_any_size_survive(largest: int, suffix: str, tmp_path: Path) -> N
     assert back.max() == largest
     np.testing.assert_array_equal(np.squeeze(back), labels)
     if suffix == ".png":
-        assert path.suffix == (".png" if largest < 2**16 else ".tif")
+        # Never a.tif, which may be the result of another input.
+        assert path.name == ("a.png" if largest < 2**16 else "a.png.tif")
     else:
         assert path == tmp_path / f"a{suffix}"
 
@@ -215,8 +219,8 @@ def test_no_two_inputs_share_a_result() -> None:
     assert len(set(names)) == len(names) == len(inputs)
     assert paths[Path("a.png")].name == "a_labels.png"
     assert paths[Path("b.nii.gz")].name == "b_labels.nii.gz"
-    # a.png with very many objects becomes a TIFF, which must not be that of a.tif
-    assert paths[Path("a.tif")].name != "a_labels.tif"
+    assert paths[Path("a.tif")].name == "a_labels.tif"
+    assert paths[Path("A.TIF")].name.casefold() != "a_labels.tif"
     assert len(labels_paths(["a.png", "a.png"], "out")) == 1
 
 
@@ -339,3 +343,13 @@ def test_gzip_holds_no_name_and_no_time(tmp_path: Path) -> None:
     path = write_labels(_labels(3), Axes("YX"), tmp_path / "patient.nii.gz")
     assert path.read_bytes()[3:8] == b"\0" * 5
     assert len(gzip.decompress(path.read_bytes())) == 352 + 30 * 40
+
+
+@given(st.lists(st.text("aAü._-", min_size=1, max_size=4), max_size=8), st.randoms())
+def test_names_of_results_are_never_shared(stems: list[str], random: Random) -> None:
+    suffixes = (".png", ".jpg", ".JPEG", ".tif", ".TIFF", ".nii", ".nii.gz", ".zarr", "")
+    inputs = [Path(stem + random.choice(suffixes)) for stem in stems]
+    paths = labels_paths(inputs, "out")
+    assert list(paths) == list(dict.fromkeys(inputs))
+    assert len({p.name.casefold() for p in paths.values()}) == len(paths)
+    assert all("_labels" in p.name for p in paths.values())

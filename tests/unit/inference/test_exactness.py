@@ -23,7 +23,9 @@ def models():
     """Small plain U-Nets of one to three channels, batch statistics not trivial."""
     made = {}
     for channels in (1, 2, 3):
-        model = new_model("unet-tiny", in_channels=channels, representation="objects", seed=channels)
+        model = new_model(
+            "unet-tiny", in_channels=channels, representation="objects", seed=channels
+        )
         for module in model.network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 generator = torch.Generator().manual_seed(7)
@@ -94,9 +96,7 @@ def test_less_halo_than_the_network_sees_is_visible_and_said(models):
     rng = np.random.default_rng(3)
     image = rng.integers(0, 5000, (1, 400, 400)).astype(np.uint16)
     whole = logits(image, models[1], tile=4096)
-    seamed = predict(
-        image, models[1], axes="CYX", keep="logits", tiling={"tile": 208, "halo": 16}
-    )
+    seamed = predict(image, models[1], axes="CYX", keep="logits", tiling={"tile": 208, "halo": 16})
     assert np.abs(seamed.probabilities - whole).max() > 1e-3 * whole.std()
     assert any("seams" in warning for warning in seamed.warnings)
     assert seamed.record["tiles"]["exact"] is False

@@ -1,5 +1,7 @@
 """Tile plans: every pixel once, on the stride, with context on inner sides only."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,7 +47,7 @@ def test_blended_axis_covers_everything_and_overlaps(length, stride, tile_stride
         assert span.start % stride == 0
         covered[span.keep_start : span.keep_stop] += 1
     assert covered.min() >= 1
-    for left, right in zip(spans, spans[1:], strict=False):
+    for left, right in itertools.pairwise(spans):
         assert left.stop - right.start >= min(overlap, stride)
 
 

@@ -10,7 +10,9 @@ from unet_studio.models.probe import probe_network, receptive_radius
 
 
 def card(**fields):
-    return ModelCard(name="t", architecture="unet", in_channels=1, representation="binary", **fields)
+    return ModelCard(
+        name="t", architecture="unet", in_channels=1, representation="binary", **fields
+    )
 
 
 def convolutions(*kernels):

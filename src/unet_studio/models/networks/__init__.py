@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 
 class NetworkBuilder(Protocol):
-    """Build an untrained network as its card describes it."""
+    """Builds an untrained network as its card describes it."""
 
-    def __call__(self, card: ModelCard) -> nn.Module: ...
+    def __call__(self, card: ModelCard) -> nn.Module:
+        """Return the network, with random weights."""
+        ...
 
 
 NETWORKS: Registry[NetworkBuilder] = Registry(

@@ -33,9 +33,7 @@ def build(card: ModelCard) -> nn.Module:
     encoder = str(card.options.get("encoder", DEFAULT_ENCODER))
     depth = int(card.options.get("depth", 5))
     if encoder not in ENCODERS:
-        raise ModelError(
-            f"There is no encoder called {encoder!r}. Known: {', '.join(ENCODERS)}."
-        )
+        raise ModelError(f"There is no encoder called {encoder!r}. Known: {', '.join(ENCODERS)}.")
     if not 3 <= depth <= 5:
         raise ModelError(f"An encoder depth of {depth} is not possible; choose 3, 4 or 5.")
     if card.ndim != 2:

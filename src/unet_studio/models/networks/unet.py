@@ -58,7 +58,9 @@ class UpBlock(nn.Module):
         self.convolutions = DoubleConvolution(2 * skip_channels, skip_channels, ndim)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.convolutions(torch.cat([skip, self.up(x)], dim=1))
+        """Join ``x`` (coarse) with ``skip`` (fine): axes (N, C, [Z,] Y, X)."""
+        joined: torch.Tensor = self.convolutions(torch.cat([skip, self.up(x)], dim=1))
+        return joined
 
 
 class UNet(nn.Module):
@@ -115,6 +117,7 @@ class UNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits of the size of ``x``, axes (N, out_channels, [Z,] Y, X)."""
         skips: list[torch.Tensor] = []
         for level, convolutions in enumerate(self.down):
             x = convolutions(x if level == 0 else self.pool(x))
@@ -122,7 +125,8 @@ class UNet(nn.Module):
         skips.pop()
         for block in self.up:
             x = block(x, skips.pop())
-        return self.head(x)
+        logits: torch.Tensor = self.head(x)
+        return logits
 
 
 def build(card: ModelCard) -> UNet:

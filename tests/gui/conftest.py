@@ -1,0 +1,208 @@
+"""Fixtures for tests in a real window: run them under xvfb-run."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import sys
+import threading
+import time
+
+# Where Mesa draws with LLVM, importing triton later would end the process (see
+# unet_studio/gui/graphics.py); torch does so by the way, in any later test.
+sys.modules.setdefault("triton", None)
+os.environ.setdefault("NAPARI_STRICT_QT", "1")
+
+import numpy as np
+import pytest
+
+PLUGIN, WIDGET = "napari-unet-studio", "U-Net Studio"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A model file with random weights: small, fast, and wrong."""
+    from unet_studio.models.model import save_model
+    from unet_studio.models.presets import new_model
+
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(new_model("unet-tiny", representation="objects"), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_model_store(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left():
+    """Every run's thread ends with its test."""
+    yield
+    end = time.monotonic() + 5
+    while time.monotonic() < end and _our_threads():
+        time.sleep(0.01)
+    assert not _our_threads(), "a run outlived its test"
+
+
+def _our_threads():
+    return [t for t in threading.enumerate() if t.name == "unet-studio"]
+
+
+@pytest.fixture
+def notifications():
+    """What napari has told the user since the test began, as (severity, message)."""
+    from napari.utils.notifications import notification_manager
+
+    class Notifications:
+        def __init__(self):
+            self._start = len(notification_manager.records)
+
+        def __call__(self):
+            return [
+                (str(n.severity), n.message) for n in list(notification_manager.records)[self._start:]
+            ]
+
+    notification_manager.records.clear()
+    return Notifications()
+
+
+@pytest.fixture
+def open_studio(make_napari_viewer_proxy, tiny_model):
+    """Open a viewer with the dock widget and the tiny model: ``viewer, studio = open_studio()``."""
+
+    def open_it(**keywords):
+        viewer = make_napari_viewer_proxy(strict_qt="raise", **keywords)
+        _, studio = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+        studio.open_model(tiny_model)
+        studio.tab.update_forecast()
+        return viewer, studio
+
+    yield open_it
+    gc.collect()
+
+
+class FakeEngine:
+    """Stands in for the network: bright pixels are foreground. Waits where it is told to."""
+
+    def __init__(self):
+        self.calls = 0
+        self.tiles = 4
+        self.error = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.volumes = []
+
+    def segment_steps(self, volume, recipe, *, model=None, token=None):
+        from unet_studio.events import Started, TileDone
+        from unet_studio.pipeline import relabel
+
+        self.calls += 1
+        yield Started("predicting", self.tiles)
+        for done in range(self.tiles):
+            while not self.gate.wait(0.005):
+                token.raise_if_cancelled()
+            if self.error is not None and done == 1:
+                raise self.error
+            yield TileDone(done + 1, self.tiles)
+        self.volumes.append(volume)
+        return relabel(self._prediction(volume), recipe.objects, recipe.measure)
+
+    def _prediction(self, volume):
+        from unet_studio.inference.prediction import Prediction
+        from unet_studio.models.card import ModelCard
+
+        card = ModelCard(name="fake", architecture="unet", in_channels=1, representation="objects")
+        grey = volume.read(channels=(0,)).astype(np.float32)
+        bright = grey / max(float(grey.max()), 1.0)
+        axes = volume.axes.with_channels()
+        at = axes.names.index("C")
+        stacked = np.concatenate([bright, np.zeros_like(bright), bright], axis=at)
+        return Prediction(stacked.astype(np.float16), axes, card, volume.info, {"model": "fake"})
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Replace the network by :class:`FakeEngine`; everything around it is real."""
+    import unet_studio.pipeline as pipeline
+
+    fake = FakeEngine()
+    monkeypatch.setattr(pipeline, "segment_steps", fake.segment_steps)
+    return fake
+
+
+@pytest.fixture
+def run(qtbot):
+    """Click the primary button and wait for the end: ``run(studio)``."""
+
+    def click_and_wait(studio, timeout=60_000):
+        studio.tab.update_forecast()
+        assert studio.tab.run_button.isEnabled(), studio.tab.forecast.text()
+        studio.tab.run_button.click()
+        qtbot.waitUntil(lambda: not studio.tab.runner.running, timeout=timeout)
+
+    return click_and_wait
+
+
+@pytest.fixture
+def contract(notifications):
+    """K1-K3 of a fault: one helpful message, nothing lost, everything at rest."""
+
+    class Contract:
+        def watch(self, viewer):
+            self.viewer = viewer
+            self.before = {layer.unique_id: fingerprint(layer) for layer in viewer.layers}
+
+        def check(self, studio, *patterns, layers_added=0, messages=1):
+            import re
+
+            from napari.utils.progress import progress
+
+            told = notifications()
+            assert len(told) == messages, told
+            for pattern in patterns:
+                assert re.search(pattern, told[-1][1]), told[-1][1]
+            for _, message in told:
+                assert "Traceback" not in message
+                assert "None" not in message
+                assert ".partial" not in message
+            now = {layer.unique_id: fingerprint(layer) for layer in self.viewer.layers}
+            kept = {key: value for key, value in now.items() if key in self.before}
+            assert kept == {k: v for k, v in self.before.items() if k in kept}
+            assert len(now) - len(kept) == layers_added
+            assert not studio.tab.runner.running
+            assert studio.tab.run_button.text() == "Segment"
+            assert not studio.tab.bar.isVisible()
+            assert not [p for p in progress._all_instances if "·" in str(p.desc)]
+            assert not _our_threads()
+
+    return Contract()
+
+
+def fingerprint(layer):
+    data = layer.data[0] if layer.multiscale else layer.data
+    parts = (layer.scale, layer.translate, layer.rotate, layer.shear, np.asarray(layer.affine))
+    return (
+        hashlib.sha1(np.ascontiguousarray(data).tobytes()).hexdigest(),
+        *(np.asarray(part).tobytes() for part in parts),
+        tuple(map(str, layer.units)),
+        repr(dict(layer.metadata)),
+    )
+
+
+def blobs(shape=(64, 80), seed=0):
+    """A dark image with bright discs (in the last two dimensions of every plane)."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros(shape, np.uint8)
+    rows, columns = np.indices(shape[-2:])
+    for row, column in ((16, 20), (44, 30), (30, 60)):
+        disc = (rows - row) ** 2 + (columns - column) ** 2 < 64
+        image[..., disc] = 200
+    return image + rng.integers(0, 5, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def blob_image():
+    """A maker of test images: ``blob_image(shape)``."""
+    return blobs

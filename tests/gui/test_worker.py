@@ -1,0 +1,199 @@
+"""The worker: every outcome arrives, once, on the main thread, and the window stays alive."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from unet_studio.events import Started, TileDone, Warned
+from unet_studio.gui.worker import Failure, Job, Stopped, Success
+
+
+@pytest.fixture
+def job(qtbot, qapp):
+    """Run steps to their end: ``job(steps) -> (job, outcome, progress)``."""
+    parents = []
+
+    def run(steps, cancel_after_ms=None):
+        parent = QObject()
+        parents.append(parent)
+        one = Job(steps, parent)
+        outcomes, progress = [], []
+        one.ended.connect(outcomes.append)
+        one.progressed.connect(progress.append)
+        one.start()
+        if cancel_after_ms is not None:
+            QTimer.singleShot(cancel_after_ms, one.cancel)
+        qtbot.waitUntil(lambda: bool(outcomes), timeout=10_000)
+        assert len(outcomes) == 1
+        return one, outcomes[0], progress
+
+    return run
+
+
+def test_a_result_arrives_on_the_main_thread(job):
+    seen = []
+
+    def steps(token):
+        seen.append(threading.current_thread())
+        yield Started("predicting", 1)
+        return 42
+
+    _, outcome, _ = job(steps)
+    assert outcome == Success(42)
+    assert seen[0] is not threading.main_thread()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("cuDNN"), ValueError("x"), MemoryError(), KeyError(), SystemExit(3)]
+)
+def test_every_exception_arrives_as_a_value(job, error):
+    def steps(token):
+        yield Started("predicting")
+        raise error
+
+    _, outcome, _ = job(steps)
+    assert isinstance(outcome, Failure)
+    assert outcome.error is error
+    assert "steps" in outcome.details
+    assert outcome.error.__traceback__ is None
+
+
+def test_a_torch_out_of_memory_error_arrives(job):
+    import torch
+
+    def steps(token):
+        yield Started("predicting")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    _, outcome, _ = job(steps)
+    assert type(outcome.error).__name__ == "OutOfMemoryError"
+
+
+def test_a_failed_run_does_not_keep_its_arrays(job):
+    alive = []
+
+    def steps(token):
+        class Tile(np.ndarray):
+            pass
+
+        tile = np.zeros(1000).view(Tile)
+        alive.append(weakref.ref(tile))
+        yield Started("predicting")
+        try:
+            raise ValueError("inner")
+        except ValueError as inner:
+            raise RuntimeError("outer") from inner
+
+    _, outcome, _ = job(steps)
+    gc.collect()
+    assert isinstance(outcome, Failure)
+    assert alive[0]() is None
+
+
+def test_cancel_ends_within_one_step(job):
+    def steps(token):
+        for i in range(10_000):
+            time.sleep(0.01)
+            yield TileDone(i, 10_000)
+
+    began = time.monotonic()
+    _, outcome, progress = job(steps, cancel_after_ms=200)
+    assert isinstance(outcome, Stopped)
+    assert time.monotonic() - began < 2
+    assert progress
+
+
+def test_a_result_that_comes_after_cancel_is_dropped(job):
+    def steps(token):
+        yield Started("predicting")
+        token.cancel()
+        return "late"
+
+    assert isinstance(job(steps)[1], Stopped)
+
+
+def test_progress_is_thinned_and_the_window_stays_alive(job):
+    gaps, last = [], [time.monotonic()]
+    heartbeat = QTimer()
+
+    def beat():
+        now = time.monotonic()
+        gaps.append(now - last[0])
+        last[0] = now
+
+    heartbeat.timeout.connect(beat)
+    heartbeat.start(20)
+
+    def steps(token):
+        end = time.monotonic() + 1.5
+        done = 0
+        while time.monotonic() < end:
+            done += 1
+            yield TileDone(done, 10**9)
+        return done
+
+    _, outcome, progress = job(steps)
+    heartbeat.stop()
+    assert outcome.value > 1_000, "the flood was no flood"
+    assert len(progress) <= 1.7 * 20 + 2
+    # This machine may be busy with other work; a frozen window showed gaps of 1,000 ms.
+    assert sorted(gaps)[int(len(gaps) * 0.9)] < 0.3
+
+
+def test_warnings_are_never_thinned(qtbot):
+    parent, told, ended = QObject(), [], []
+
+    def steps(token):
+        for i in range(50):
+            yield Warned(str(i))
+        return None
+
+    one = Job(steps, parent)
+    one.warned.connect(told.append)
+    one.ended.connect(ended.append)
+    one.start()
+    qtbot.waitUntil(lambda: bool(ended))
+    assert told == [str(i) for i in range(50)]
+
+
+def test_an_abandoned_job_says_nothing_and_ends(qtbot):
+    parent, told = QObject(), []
+
+    def steps(token):
+        while True:
+            time.sleep(0.01)
+            yield Started("predicting")
+
+    one = Job(steps, parent)
+    one.ended.connect(told.append)
+    one.start()
+    one.abandon()
+    qtbot.waitUntil(lambda: not one._thread.is_alive(), timeout=2_000)
+    qtbot.wait(120)
+    assert told == []
+
+
+def test_5000_signals_do_not_wear_out_python(qapp):
+    """PySide6 6.12.0 takes a reference to True with each emit, until Python dies."""
+
+    class Source(QObject):
+        changed = Signal(bool)
+
+    received = []
+    source = Source()
+    source.changed.connect(received.append)
+    before = sys.getrefcount(True)
+    for _ in range(5_000):
+        source.changed.emit(True)
+    assert len(received) == 5_000
+    received.clear()
+    # From 3.12 on True is immortal, and its count says nothing.
+    assert abs(sys.getrefcount(True) - before) < 100

@@ -1,0 +1,273 @@
+"""``unet-studio segment`` on real files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_studio import read_image, segment
+from unet_studio.axes import Axes
+from unet_studio.images.writers import write_array
+
+
+def picture(shape=(40, 48), seed=1, dtype=np.uint8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture
+def grey(tmp_path):
+    path = tmp_path / "cells.v2.tif"
+    tifffile.imwrite(path, picture())
+    return path
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    tifffile.imwrite(folder / "good.tif", picture(), compression="lzw")
+    Image.fromarray(picture((40, 48, 3))).save(folder / "colour.png")
+    write_array(picture((4, 40, 48)), Axes("ZYX", (2, 1, 1)), folder / "stack.ome.zarr")
+    write_array(picture((4, 40, 48)), Axes("ZYX", (2, 1, 1)), folder / "brain.nii.gz")
+    (folder / "broken.tif").write_bytes(b"not an image at all")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("ignored")
+    (folder / ".hidden.tif").write_bytes(b"ignored")
+    return folder
+
+
+def test_one_image_gives_labels_table_and_record(unet_studio, grey, tiny_model, tmp_path):
+    before = hashes(tmp_path)
+    output = tmp_path / "results"
+    ended = unet_studio("segment", grey, "--model", tiny_model, "-o", output)
+    assert ended.code == 0, ended.err
+    assert {p.name for p in output.iterdir()} == {
+        "cells.v2_labels.tif", "cells.v2_labels.tif.json", "cells.v2_objects.csv",
+    }  # fmt: skip
+    assert {p: h for p, h in hashes(tmp_path).items() if p in before} == before
+
+    expected = segment(grey, str(tiny_model))
+    labels = tifffile.imread(output / "cells.v2_labels.tif")
+    np.testing.assert_array_equal(labels, expected.labels)
+    rows = list(csv.DictReader((output / "cells.v2_objects.csv").read_text().splitlines()))
+    assert [int(row["label"]) for row in rows] == list(range(1, labels.max() + 1))
+    assert [int(row["pixels"]) for row in rows] == np.bincount(labels.ravel())[1:].tolist()
+    assert f"{labels.max()} object" in ended.out
+    assert str(output / "cells.v2_labels.tif") in ended.out
+
+
+def test_the_record_says_what_was_run(unet_studio, grey, tiny_model, tmp_path):
+    unet_studio(
+        "segment", grey, "-m", tiny_model, "-o", tmp_path / "r",
+        "--device", "cpu", "--tile", 512, "--set", "min_size=3", "--set", "diagonal=true",
+    )  # fmt: skip
+    record = json.loads((tmp_path / "r" / "cells.v2_labels.tif.json").read_text())
+    assert record["model"]["sha256"] == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    assert record["model"]["licence"] == "CC0-1.0"
+    assert record["recipe"]["tiling"]["tile"] == 512
+    assert record["objects"]["method"] == "components"
+    assert record["objects"]["options"]["min_size"] == 3
+    assert record["objects"]["options"]["diagonal"] is True
+    assert record["image"]["shape"] == [40, 48]
+    assert record["device"] == "cpu"
+    assert record["input"] == str(grey)
+    assert record["outputs"] == ["cells.v2_labels.tif", "cells.v2_objects.csv"]
+    assert record["versions"]["napari-unet-studio"]
+
+
+def test_options_change_the_result(unet_studio, grey, tiny_model, tmp_path):
+    common = ("segment", grey, "-m", tiny_model, "-o", tmp_path / "r", "--set")
+    assert unet_studio(*common, "threshold=0", "--set", "min_size=0").code == 0
+    everything = tifffile.imread(tmp_path / "r" / "cells.v2_labels.tif")
+    assert unet_studio(*common, "threshold=1").code == 0
+    nothing = tifffile.imread(tmp_path / "r" / "cells.v2_labels.tif")
+    assert everything.all()
+    assert not nothing.any()
+
+
+def test_a_folder_of_good_and_broken_files(unet_studio, mixed, tiny_model, tmp_path):
+    before, output = hashes(mixed), tmp_path / "results"
+    ended = unet_studio("segment", mixed, "-m", tiny_model, "-o", output)
+    assert ended.code == 2
+    last = ended.err.strip().splitlines()[-1]
+    assert "2 of 6 images failed" in last
+    assert "broken.tif" in last
+    assert "empty.png" in last
+    labels = {p.name for p in output.iterdir() if "_labels." in p.name and p.suffix != ".json"}
+    assert labels == {
+        "good_labels.tif", "colour_labels.png", "stack_labels.ome.zarr", "brain_labels.nii.gz",
+    }  # fmt: skip
+    assert read_image(output / "stack_labels.ome.zarr").array.shape == (4, 40, 48)
+    assert read_image(output / "brain_labels.nii.gz").info.length("Z") == 4
+    assert hashes(mixed) == before
+
+
+def test_running_again_replaces_the_results(unet_studio, mixed, tiny_model, tmp_path):
+    output = tmp_path / "results"
+    unet_studio("segment", mixed, "-m", tiny_model, "-o", output)
+    first = {p.name: tifffile.imread(p) for p in output.glob("*.tif")}
+    names = sorted(p.name for p in output.iterdir())
+    assert unet_studio("segment", mixed, "-m", tiny_model, "-o", output).code == 2
+    assert sorted(p.name for p in output.iterdir()) == names
+    for name, labels in first.items():
+        np.testing.assert_array_equal(tifffile.imread(output / name), labels)
+
+
+def test_results_beside_their_images_are_no_images(unet_studio, grey, tiny_model, tmp_path):
+    arguments = ("segment", tmp_path, "-m", tiny_model, "-o", tmp_path, "--probabilities")
+    assert unet_studio(*arguments).code == 0
+    ended = unet_studio(*arguments)
+    assert ended.code == 0, ended.err
+    assert not list(tmp_path.glob("*labels_labels*"))
+    assert not list(tmp_path.glob("*probabilities_labels*"))
+
+
+def test_probabilities_are_written_where_asked(unet_studio, grey, tiny_model, tmp_path):
+    unet_studio("segment", grey, "-m", tiny_model, "-o", tmp_path / "r", "--probabilities")
+    written = read_image(tmp_path / "r" / "cells.v2_probabilities.tif").read()
+    assert written.shape == (1, 40, 48)
+    assert 0 <= written.min() < written.max() <= 1
+
+
+def test_two_images_of_one_name_do_not_share_results(unet_studio, tiny_model, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture()).save(tmp_path / folder / "x.png")
+    ended = unet_studio(
+        "segment", tmp_path / "a", tmp_path / "b", "-m", tiny_model, "-o", tmp_path / "r"
+    )
+    assert ended.code == 0
+    assert len(list((tmp_path / "r").glob("*_labels.png"))) == 2
+
+
+def test_ambiguous_axes_are_asked_for(unet_studio, tiny_model, tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", picture((5, 40, 48)))
+    common = ("segment", tmp_path / "stack.tif", "-m", tiny_model, "-o", tmp_path / "r")
+    ended = unet_studio(*common)
+    assert ended.code == 2
+    assert "--axes ZYX" in ended.err
+    assert "stack.tif" in ended.err
+    assert not list((tmp_path / "r").iterdir())
+    assert unet_studio(*common, "--axes", "tyx").code == 0
+    record = json.loads((tmp_path / "r" / "stack_labels.tif.json").read_text())
+    assert record["image"]["axes"] == "TYX"
+
+
+def test_a_name_with_markup_is_shown_as_text(unet_studio, tiny_model, tmp_path):
+    tifffile.imwrite(tmp_path / "[red]a.tif", picture())
+    ended = unet_studio("segment", tmp_path / "[red]a.tif", "-m", tiny_model, "-o", tmp_path / "r")
+    assert ended.code == 0
+    assert "[red]a.tif" in ended.out
+
+
+def test_a_defect_in_one_image_leaves_the_others(
+    unet_studio, mixed, tiny_model, tmp_path, monkeypatch
+):
+    import unet_studio.cli.segment as command
+
+    real = command.segment_file
+
+    def failing(source, *rest, **options):
+        if source.name == "good.tif":
+            raise KeyError("surprise")
+        return real(source, *rest, **options)
+
+    monkeypatch.setattr(command, "segment_file", failing)
+    ended = unet_studio("segment", mixed, "-m", tiny_model, "-o", tmp_path / "r")
+    assert ended.code == 2
+    assert "good.tif: KeyError: 'surprise'" in ended.err
+    assert "report" in ended.err
+    assert (tmp_path / "r" / "colour_labels.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "helpful"),
+    [
+        (["--model", "nucleii"], "There is no model called 'nucleii'"),
+        (["--model", "missing/m.safetensors"], "missing/m.safetensors"),
+        (["--model", "random:unet-huge"], "There is no preset 'unet-huge'"),
+        (["--set", "min_sise=3"], "There is no option 'min_sise'. Its options are: threshold"),
+        (["--set", "threshold=7"], "threshold: Input should be less than or equal to 1"),
+        (["--set", "threshold"], "NAME=VALUE"),
+        (["--method", "watersched"], "Known: threshold, argmax, components, watershed"),
+        (["--axes", "QYX"], "hold Q"),
+        (["--channels", "red"], "write 0 or 0,1,2"),
+        (["--tile", "3"], "tile"),
+        (["--device", "toaster"], "Use auto, cpu"),
+        (["--bogus"], "--bogus"),
+    ],
+)
+def test_what_can_not_start_says_why(unet_studio, grey, tiny_model, tmp_path, arguments, helpful):
+    model = [] if "--model" in arguments else ["-m", tiny_model]
+    ended = unet_studio("segment", grey, "-o", tmp_path / "r", *model, *arguments)
+    assert ended.code == 1
+    assert helpful in " ".join(ended.err.split())
+    assert not list(tmp_path.glob("r/*"))
+
+
+def test_a_missing_image_or_an_empty_folder_can_not_start(unet_studio, tiny_model, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    for name in ("nowhere.tif", "nothing"):
+        ended = unet_studio("segment", tmp_path / name, "-m", tiny_model, "-o", tmp_path / "r")
+        assert ended.code == 1
+        assert name in ended.err
+
+
+def test_an_output_that_is_a_file_can_not_start(unet_studio, grey, tiny_model):
+    before = grey.read_bytes()
+    ended = unet_studio("segment", grey, "-m", tiny_model, "-o", grey)
+    assert ended.code == 1
+    assert "is a file" in ended.err
+    assert grey.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_stopping_it_leaves_no_partial_file(tiny_model, tmp_path, number, code):
+    images, output = tmp_path / "images", tmp_path / "results"
+    images.mkdir()
+    for index in range(300):
+        tifffile.imwrite(images / f"{index:03}.tif", picture((256, 256), index))
+    before = hashes(images)
+    arguments = ["segment", images, "-m", tiny_model, "-o", output]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unet_studio.cli.app", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert "000.tif" in process.stdout.readline()
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert "What was finished is kept" in err
+    assert "Traceback" not in err
+    assert not list(output.glob("*.partial-*"))
+    records = list(output.glob("*.json"))
+    assert 0 < len(records) < 300
+    for record in records:
+        named = json.loads(record.read_text())["outputs"]
+        assert named
+        assert all((output / name).is_file() for name in named)
+    assert hashes(images) == before
