@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 
+import numpy as np
+import pytest
+
 # Where Mesa draws with LLVM, importing triton later would end the process (see
 # unet_studio/gui/graphics.py); torch does so by the way, in any later test.
 sys.modules.setdefault("triton", None)
 os.environ.setdefault("NAPARI_STRICT_QT", "1")
-
-import numpy as np
-import pytest
 
 PLUGIN, WIDGET = "napari-unet-studio", "U-Net Studio"
 
@@ -61,7 +61,8 @@ def notifications():
 
         def __call__(self):
             return [
-                (str(n.severity), n.message) for n in list(notification_manager.records)[self._start:]
+                (str(n.severity), n.message)
+                for n in list(notification_manager.records)[self._start :]
             ]
 
     notification_manager.records.clear()
@@ -70,7 +71,7 @@ def notifications():
 
 @pytest.fixture
 def open_studio(make_napari_viewer_proxy, tiny_model):
-    """Open a viewer with the dock widget and the tiny model: ``viewer, studio = open_studio()``."""
+    """Open a viewer with widget and tiny model: ``viewer, studio = open_studio()``."""
 
     def open_it(**keywords):
         viewer = make_napari_viewer_proxy(strict_qt="raise", **keywords)

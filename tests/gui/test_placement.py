@@ -76,7 +76,7 @@ def _assert_on(image, labels, axes, seed, level_factor=1):
         expected = np.array(image.data_to_world(tuple(index)))
         got = np.array(labels.data_to_world(tuple(label_index)))
         # napari lines layers up at their last dimensions
-        np.testing.assert_allclose(got, expected[-len(got):], atol=1e-9, rtol=1e-9)
+        np.testing.assert_allclose(got, expected[-len(got) :], atol=1e-9, rtol=1e-9)
 
 
 def _labels_for(snapshot):
@@ -94,7 +94,7 @@ def test_labels_lie_exactly_on_their_image(axes, seed, couple):
         image = _random_image(axes, seed, couple)
         labels = _labels_for(take_snapshot(image, axes))
         _assert_on(image, labels, axes, seed)
-        assert labels.units == image.units[-labels.ndim:]
+        assert labels.units == image.units[-labels.ndim :]
 
 
 @pytest.mark.parametrize("axes", ["ZCYX", "TCYX"])

@@ -110,7 +110,9 @@ def test_the_menu_command_segments_the_selected_image(
     viewer.add_image(blob_image(), name="other")
     layer = viewer.add_image(blob_image(), name="wanted")
     viewer.layers.selection.active = layer
-    PluginManager.instance().commands.execute(f"{PLUGIN}.segment_active", kwargs={"viewer": viewer})
+    PluginManager.instance().commands.execute(
+        f"{PLUGIN}.segment_active", kwargs={"viewer": viewer}
+    )
     qtbot.waitUntil(lambda: not studio.tab.runner.running)
     assert viewer.layers[-1].name == "wanted · tiny"
 

@@ -1,0 +1,1 @@
+"""The napari window: the only room that knows napari and Qt. Importing it imports neither."""

@@ -96,7 +96,7 @@ class StudioWidget(QWidget):
             self.header.refresh()
         return super().event(event)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop all work when napari's window closes."""
         if event.type() == QEvent.Type.Close and watched is self._window:
             for index in range(self.tabs.count()):

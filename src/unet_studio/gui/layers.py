@@ -113,9 +113,7 @@ def volume_from_layer(layer: Image, chosen_axes: str | None = None, level: int =
     units = [str(unit) for unit in getattr(layer, "units", ())] or [PIXEL] * ndim
     entries = [
         (1.0, 0.0, PIXEL) if letter == "C" else (float(step), float(start), unit)
-        for letter, step, start, unit in zip(
-            names[:ndim], steps, translate, units, strict=True
-        )
+        for letter, step, start, unit in zip(names[:ndim], steps, translate, units, strict=True)
     ]
     entries += [(1.0, 0.0, PIXEL)] * (len(names) - ndim)
     axes = Axes(names, *(tuple(column) for column in zip(*entries, strict=True)))
@@ -177,9 +175,7 @@ class LayerSnapshot:
         return _signature(_level_arrays(layer)[self.level]) != self.signature
 
 
-def take_snapshot(
-    layer: Image, chosen_axes: str | None = None, level: int = 0
-) -> LayerSnapshot:
+def take_snapshot(layer: Image, chosen_axes: str | None = None, level: int = 0) -> LayerSnapshot:
     """Capture everything of a layer that a run needs.
 
     Raises
@@ -242,16 +238,10 @@ def labels_layer(
 
 
 def features_table(measurements: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return measurements as napari wants them: an ``index`` column of ids, background first."""
+    """Return measurements as napari wants them: one row per object, its id as ``index``."""
     if not len(measurements.get("label", ())):
         return {}
-    table = {"index": np.concatenate([[0], np.asarray(measurements["label"])]).astype(int)}
-    for name, column in measurements.items():
-        if name != "label":
-            values = np.asarray(column)
-            empty = np.nan if values.dtype.kind == "f" else np.zeros((), values.dtype)
-            table[name] = np.concatenate([[empty], values])
-    return table
+    return {"index": np.asarray(measurements["label"]), **measurements}
 
 
 def _labelled_axes(layer: Layer) -> str | None:

@@ -65,7 +65,9 @@ class ModelHeader(QWidget):
         self._models.setMinimumContentsLength(10)
         self._open = QToolButton()
         self._open.setText("Open …")
-        self._open.setToolTip(f"Open a model file ({SUFFIX}). Dropping it on the window does the same.")
+        self._open.setToolTip(
+            f"Open a model file ({SUFFIX}). Dropping it on the window does the same."
+        )
         self._card_line = QLabel()
         self._card_line.setTextFormat(Qt.TextFormat.PlainText)
         self._card_line.setWordWrap(True)
@@ -107,6 +109,8 @@ class ModelHeader(QWidget):
         self._models.setEnabled(bool(self._entries))
         self._models.blockSignals(blocked)
         self._describe()
+        if current != self._entry():
+            self.changed.emit()
 
     def open_file(self, path: str | Path) -> ModelEntry:
         """Add a model file to the list and choose it.
@@ -187,7 +191,11 @@ class ModelHeader(QWidget):
 
 def describe_card(card: ModelCard) -> str:
     """Return what a model takes and gives, in one line."""
-    channels = "RGB or grey" if card.colour else f"{card.in_channels} channel{'s' * (card.in_channels != 1)}"
+    channels = (
+        "RGB or grey"
+        if card.colour
+        else f"{card.in_channels} channel{'s' * (card.in_channels != 1)}"
+    )
     what = ", ".join(card.classes[1:] if card.representation == "classes" else card.classes)
     return f"{what} · {_REPRESENTATIONS[card.representation]} · {card.ndim}D · {channels}"
 

@@ -147,7 +147,9 @@ def _editor_for(info: FieldInfo) -> QWidget | None:
         editor.setMinimumWidth(120)
     elif kind is float:
         editor = QDoubleSpinBox()
-        editor.setRange(-_FLOAT_LIMIT if low is None else low, _FLOAT_LIMIT if high is None else high)
+        editor.setRange(
+            -_FLOAT_LIMIT if low is None else low, _FLOAT_LIMIT if high is None else high
+        )
         editor.setDecimals(2)
         editor.setSingleStep(0.1)
     elif get_origin(kind) is Literal:

@@ -95,12 +95,14 @@ class ResultLayer:
         self._checksum = _checksum(arranged)
         return self._layer
 
+    def in_viewer(self) -> bool:
+        """Whether the layer is still there."""
+        return any(unwrap(other) is self._layer for other in self._viewer.layers)
+
     def is_ours(self) -> bool:
         """Whether the layer is still in the viewer, with exactly the pixels we put there."""
         layer = self._layer
-        if layer is None or self._touched:
-            return False
-        if all(unwrap(other) is not layer for other in self._viewer.layers):
+        if layer is None or self._touched or not self.in_viewer():
             return False
         return self._checksum is None or _checksum(layer.data) == self._checksum
 

@@ -169,7 +169,12 @@ class Runner(QObject):
         self._clean_up()
         assert request is not None
         snapshot = request.snapshot
-        if not broken and isinstance(outcome, Success) and not snapshot.copied and snapshot.edited():
+        if (
+            not broken
+            and isinstance(outcome, Success)
+            and not snapshot.copied
+            and snapshot.edited()
+        ):
             broken = (
                 f"The pixels of the layer {snapshot.name!r} changed while running, and it is too "
                 "large to be copied. The result was dropped. Run again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from unet_studio.errors import UNetStudioError
-from unet_studio.events import TileDone
+from unet_studio.events import Started, TileDone
 from unet_studio.gui.input_form import InputForm
 from unet_studio.gui.layers import take_snapshot, volume_from_layer
 from unet_studio.gui.messages import notify_error, notify_warning
@@ -24,7 +25,7 @@ from unet_studio.gui.objects_form import ObjectsForm
 from unet_studio.gui.preview import Preview
 from unet_studio.gui.results import ResultLayer
 from unet_studio.gui.runs import Runner, RunRequest, RunResult
-from unet_studio.gui.settings import Settings
+from unet_studio.gui.settings import Settings, read_settings
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.recipe import Recipe
 
@@ -69,6 +70,8 @@ class SegmentTab(QWidget):
         self.result = ResultLayer(viewer)
         self._plan: RunPlan | None = None
         self._previewed: tuple[Any, Image] | None = None
+        self._result_was_there = False
+        self._clock: tuple[float, int] | None = None
         self._forecast_timer = QTimer(self)
         self._forecast_timer.setSingleShot(True)
         self._forecast_timer.setInterval(_FORECAST_MS)
@@ -94,6 +97,7 @@ class SegmentTab(QWidget):
         """Abandon what is going: the window closes."""
         self.runner.abandon()
         self.preview.clear()
+        self.summary.show_message("info", "")
         self._show_state()
 
     def shut_down(self) -> None:
@@ -161,7 +165,9 @@ class SegmentTab(QWidget):
         else:
             try:
                 volume = volume_from_layer(choice.layer, choice.axes, choice.level)
-                self._plan = resolve(self._recipe(volume.axes.names), model.entry.card, volume.info)
+                self._plan = resolve(
+                    self._recipe(volume.axes.names), model.entry.card, volume.info
+                )
             except UNetStudioError as error:
                 self.forecast.show_message("warning", str(error))
             else:
@@ -187,6 +193,7 @@ class SegmentTab(QWidget):
     # -- running --------------------------------------------------------------
 
     def _run(self) -> None:
+        self._settings = read_settings()
         self.update_forecast()
         choice, model, plan = self.input.value(), self._header.value(), self._plan
         if choice is None or model is None or plan is None:
@@ -198,15 +205,33 @@ class SegmentTab(QWidget):
             return self._on_failure(message)
         self.preview.clear()
         self._previewed = None
-        self.summary.show_message("info", "")
+        self.summary.show_message("info", "Starting …")
         self.runner.start(RunRequest(snapshot, plan.recipe, model.entry.name, plan.warnings))
 
     def _on_progress(self, event: Any) -> None:
-        if isinstance(event, TileDone):
+        if isinstance(event, Started):
+            self._clock = None
+            self.bar.setRange(0, event.total)
+            self.summary.show_message("info", f"{event.stage.capitalize()} …")
+        elif isinstance(event, TileDone):
             self.bar.setRange(0, event.total)
             self.bar.setValue(event.done)
-            self._viewer.status = f"Segmenting: tile {event.done} of {event.total}"
+            self.summary.show_message(
+                "info", f"Tile {event.done} of {event.total}{self._left(event)}"
+            )
         self._show_state()
+
+    def _left(self, event: TileDone) -> str:
+        """Return how long the remaining tiles will take, at the pace so far."""
+        now = time.monotonic()
+        if self._clock is None or event.done <= self._clock[1]:
+            self._clock = (now, event.done)
+            return ""
+        began, first = self._clock
+        seconds = (now - began) / (event.done - first) * (event.total - event.done)
+        return (
+            f" · about {seconds / 60:.0f} min left" if seconds > 90 else f" · {seconds:.0f} s left"
+        )
 
     def _on_success(self, result: RunResult) -> None:
         request, made = result.request, result.segmentation
@@ -269,9 +294,12 @@ class SegmentTab(QWidget):
             and choice is not None
             and self._previewed == (model.entry.path, choice.layer)
         ):
+            self._result_was_there = self.result.in_viewer()
             self.preview.request(self.objects.value())
 
     def _on_preview(self, made: Segmentation, seconds: float) -> None:
+        if self._result_was_there and not self.result.in_viewer():
+            return  # deleted meanwhile, and deleted it stays
         snapshot = self.result.layer and self.result.layer.metadata.get("unet_studio", {})
         record = {**made.record, "snapshot": (snapshot or {}).get("snapshot", "")}
         self.result.refresh(made.labels, made.measurements, record)

@@ -36,9 +36,7 @@ def read_settings() -> Settings:
         from napari.settings import get_plugin_settings
 
         page = get_plugin_settings(PLUGIN).segmentation
-        return Settings(
-            **{name: getattr(page, name) for name in Settings.__dataclass_fields__}
-        )
+        return Settings(**{name: getattr(page, name) for name in Settings.__dataclass_fields__})
     except (ImportError, KeyError, AttributeError, ValueError):
         # napari before 0.9, or the plugin is not installed but imported
         return Settings()

@@ -22,13 +22,13 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.errors import Cancelled
-from unet_studio.events import CancelToken, Event, TileDone, Warned
+from unet_studio.events import CancelToken, Event, Warned
 
 Steps = Callable[[CancelToken], Generator[Event, None, Any]]
 # How often the window learns of progress: 20 times a second.
 _POLL_MS = 50
 # How long the interpreter waits at its end for a cancelled run to notice.
-_EXIT_GRACE_S = 3.0
+_EXIT_GRACE_S = 1.5
 
 
 @dataclass(frozen=True)

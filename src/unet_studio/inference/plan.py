@@ -29,7 +29,7 @@ _UNKNOWN_GPU_LIMIT = 3 * 2**30
 # Probabilities are kept as float16; the objects step works on one frame with
 # about this many bytes per pixel (measured on the watershed).
 PROBABILITY_BYTES = 2
-OBJECTS_BYTES_PER_PIXEL = 48
+OBJECTS_BYTES_PER_PIXEL = 40
 _LABEL_BYTES = 4
 
 

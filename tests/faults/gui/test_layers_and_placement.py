@@ -30,16 +30,14 @@ def segmented(open_studio, run, engine):
 def assert_same_place(image, labels, image_index, labels_index=None):
     got = np.array(labels.data_to_world(labels_index or image_index))
     expected = np.array(image.data_to_world(image_index))
-    np.testing.assert_allclose(got, expected[-len(got):], atol=1e-9)
+    np.testing.assert_allclose(got, expected[-len(got) :], atol=1e-9)
 
 
 def test_F29_scale_only(segmented, blob_image):
     image, labels = segmented(blob_image(), scale=(0.5, 0.25))
     assert_same_place(image, labels, (63, 79))
     np.testing.assert_allclose(labels.scale, (0.5, 0.25))
-    assert labels.features["area"].max() == pytest.approx(
-        labels.features["pixels"].max() * 0.125
-    )
+    assert labels.features["area"].max() == pytest.approx(labels.features["pixels"].max() * 0.125)
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
@@ -138,13 +136,12 @@ def test_F39_scale_that_is_no_number(open_studio, engine, blob_image):
         volume_from_layer(layer)
 
 
-def test_F39_a_scale_that_becomes_unusable_disables_run(open_studio, engine, blob_image):
-    viewer, studio = open_studio()
-    layer = viewer.add_image(blob_image(), name="cells")
-    layer.affine = np.diag([0.0, 1.0, 1.0]) + np.diag([0, 0, 0])
-    studio.tab.update_forecast()
-    assert not studio.tab.run_button.isEnabled()
-    assert "pixel size" in studio.tab.forecast.text()
+def test_F39_a_position_that_is_no_number(blob_image):
+    from napari.layers import Image
+
+    layer = Image(blob_image(), translate=(np.inf, 1), name="broken")
+    with pytest.raises(ImageError, match=r"'broken'.*position.*Correct its translate"):
+        volume_from_layer(layer)
 
 
 def test_F40_two_layers_of_one_name(open_studio, engine, run, blob_image):

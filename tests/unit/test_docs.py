@@ -1,0 +1,227 @@
+"""README and documentation say what is so: examples run, links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+names = [str(p.relative_to(ROOT)) for p in PAGES]
+
+_FENCE = re.compile(r"(<!-- not run: .+? -->\n+)?^( *)```(\w+)([^\n]*)\n(.*?)^\2```", re.M | re.S)
+_TITLE = re.compile(r'title="([^"]+)"')
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    info: str
+    text: str
+    line: int
+    left_out: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            m[3], m[4], textwrap.dedent(m[5]), text[: m.start(5)].count("\n") + 1, bool(m[1])
+        )
+        for m in _FENCE.finditer(text)
+    ]  # fmt: skip
+
+
+def commands(block: Block) -> list[list[str]]:
+    import shlex
+
+    if block.language not in ("bash", "sh", "console"):
+        return []
+    lines = [line.removeprefix("$ ").strip() for line in block.text.splitlines()]
+    return [shlex.split(line) for line in lines if line and not line.startswith("#")]
+
+
+def steps(page: Path) -> list[dict]:
+    """What is to be run for a page, in its order."""
+    found = []
+    for block in blocks(page):
+        if block.left_out:
+            continue
+        if block.language == "python":
+            title = _TITLE.search(block.info)
+            found.append({"python": block.text, "line": block.line, "save": title and title[1]})
+        for words in commands(block):
+            if words[0] == "unet-studio":
+                found.append({"command": words, "line": block.line})
+    return found
+
+
+RUNNABLE = [page for page in PAGES if steps(page)]
+
+# Run in a process of its own: pages register parts and change nothing for other tests.
+_RUNNER = """
+import json, sys, traceback
+from pathlib import Path
+page, steps = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
+sys.path.insert(0, "")
+import unet_studio.cli.app as command_line
+space = {"__name__": "__docs__"}
+for step in steps:
+    where = f"{page}:{step['line']}"
+    if "python" in step:
+        if step["save"]:
+            Path(step["save"]).write_text(step["python"])
+        code = "\\n" * (step["line"] - 1) + step["python"]
+        exec(compile(code, page, "exec"), space)
+        continue
+    sys.argv = list(step["command"])
+    if sys.argv[1] == "demo":
+        sys.argv.append("--headless")
+    try:
+        command_line.main()
+    except SystemExit as stop:
+        if stop.code:
+            sys.exit(f"{where}: {' '.join(step['command'])} ended with {stop.code}")
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """The files that the pages speak of."""
+    from unet_studio.samples import read_sample
+
+    nuclei = read_sample("nuclei_fluorescence")
+    tifffile.imwrite(tmp_path / "cells.tif", nuclei[:160, :160])
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([nuclei[:96, :96]] * 5))
+    for folder in ("images", "truth"):
+        (tmp_path / folder).mkdir()
+        for index in range(2):
+            crop = nuclei[100 * index : 100 * index + 128, :128]
+            crop = crop if folder == "images" else (crop > 20).astype(np.uint16)
+            Image.fromarray(crop).save(tmp_path / folder / f"{index}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_examples_of_a_page_run(page, workplace, tmp_path_factory):
+    scripts = tmp_path_factory.mktemp("scripts")
+    (scripts / "runner.py").write_text(_RUNNER)
+    (scripts / "steps.json").write_text(json.dumps(steps(page)))
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    environment |= {"UNET_STUDIO_HOME": str(scripts / "home"), "PYTHONWARNINGS": "default"}
+    ended = subprocess.run(
+        [sys.executable, scripts / "runner.py", page.name, scripts / "steps.json"],
+        cwd=workplace, env=environment, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_pages_have_examples():
+    """So that a change of the fences does not leave this file without work."""
+    kinds = [kind for page in PAGES for step in steps(page) for kind in step]
+    assert kinds.count("python") >= 8
+    assert kinds.count("command") >= 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_the_links_of_a_page_lead_to_files(page):
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in _LINK.findall(text):
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(linked), f"{linked.name} has no heading #{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_the_targets_of_make_exist(page):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for block in blocks(page):
+        for words in commands(block):
+            if words[0] == "make":
+                wanted = [w for w in words[1:] if "=" not in w]
+                assert set(wanted) <= set(targets), f"{page.name}:{block.line}"
+
+
+def test_the_page_of_commands_is_up_to_date():
+    spec = spec_from_file_location("make_cli_reference", DOCS / "make_cli_reference.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    assert written == module.reference(), "run: python docs/make_cli_reference.py"
+
+
+def test_the_entry_points_that_pages_name_are_looked_at():
+    from unet_studio.images.formats import READERS, WRITERS
+    from unet_studio.images.normalisation import NORMALISERS
+    from unet_studio.models.networks import NETWORKS
+    from unet_studio.models.sources import WEIGHT_SOURCES
+    from unet_studio.objects.methods import METHODS
+
+    registries = (READERS, WRITERS, NORMALISERS, NETWORKS, WEIGHT_SOURCES, METHODS)
+    known = {registry._group for registry in registries}
+    named = {
+        group
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "toml"
+        for group in tomllib.loads(block.text).get("project", {}).get("entry-points", {})
+    }
+    assert {"unet_studio.networks", "unet_studio.objects_methods"} <= named <= known
+
+
+def test_the_messages_that_are_explained_are_those_of_the_program():
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    ours = page.partition("## Installation")[0]
+    source = "\n".join(
+        p.read_text(encoding="utf-8") for p in (ROOT / "src" / "unet_studio").rglob("*.py")
+    )
+    headings = re.findall(r"^### (.+)$", ours, re.M)
+    assert len(headings) > 15
+    for heading in headings:
+        if heading != "No objects, or the wrong ones":  # a result, not a message
+            assert heading in source, heading
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="the documentation tools are not installed")
+    ended = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    pages = [p.read_text(encoding="utf-8") for p in (tmp_path / "site").rglob("*.html")]
+    assert len(pages) > 9
+    for text in pages:
+        fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', text)
+        assert not [u for u in fetched if "canonical" not in u], "nothing comes from elsewhere"
+    reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+    import unet_studio
+
+    for name in set(unet_studio.__all__) - {"__version__"}:
+        assert f'id="unet_studio.{name}"' in reference, name
