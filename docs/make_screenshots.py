@@ -83,6 +83,15 @@ def ask_for_axes(viewer, studio) -> None:
     studio.tab.update_forecast()
 
 
+def warm_up() -> None:
+    """Import torch first: the times shown are then those of a second run."""
+    import numpy as np
+
+    from unet_studio import segment as run
+
+    run(np.zeros((64, 64), np.uint8), "nuclei")
+
+
 PICTURES = (
     segment_fluorescence, segment_clusters, segment_histology, segment_stack, ask_for_axes
 )  # fmt: skip
@@ -91,6 +100,7 @@ PICTURES = (
 def main(folder: Path = IMAGES) -> None:
     """Make every picture."""
     folder.mkdir(parents=True, exist_ok=True)
+    warm_up()
     for picture in PICTURES:
         viewer = napari.Viewer(show=True)
         viewer.window.resize(*WINDOW)

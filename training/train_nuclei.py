@@ -16,12 +16,14 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.models.card import ModelCard
@@ -36,14 +38,14 @@ from unet_studio.training.augmentation import (
     uniform,
 )
 from unet_studio.training.losses import objects_loss
-from unet_studio.training.targets import object_targets
+from unet_studio.training.targets import object_targets, object_weights
 
 # Share of each set in a batch. Bright field is seven images only, of 1024 x
 # 1024: fewer, but each is many crops.
 SETS = {
-    "dsb2018_fluo": 0.52,
-    "dsb2018_fluo_large": 0.06,
-    "dsb2018_histology": 0.24,
+    "dsb2018_fluo": 0.62,
+    "dsb2018_fluo_large": 0.04,
+    "dsb2018_histology": 0.16,
     "dsb2018_brightfield": 0.18,
 }
 HELD_OUT_EVERY = {"dsb2018_fluo": 12, "dsb2018_histology": 12}
@@ -94,28 +96,40 @@ def held_out_paths(data: Path, name: str) -> list[Path]:
     return [p for p in sorted((data / name / "train" / "images").glob("*.png")) if p not in used]
 
 
-class Crops:
-    """An endless, seeded supply of augmented training batches."""
+class Crops(torch.utils.data.IterableDataset):
+    """Augmented training batches from one step to another, the same for the same seed."""
 
-    def __init__(self, data: Path, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self, data: Path, seed: int, start: int, steps: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+        self.span = range(start, steps)
         self.augmentation = STRONG
         self.pairs = {n: [read_pair(p) for p in training_paths(data, n)] for n in SETS}
-        self.objects = {
-            n: [torch.nonzero(labels > 0) for _, labels in pairs]
-            for n, pairs in self.pairs.items()
+        self.centres = {
+            n: [object_centres(labels) for _, labels in pairs] for n, pairs in self.pairs.items()
+        }
+        # Crowded images are harder and hold more of what is scored.
+        self.odds = {
+            n: torch.tensor([max(1.0, len(c) ** 0.5) for c in centres])
+            for n, centres in self.centres.items()
         }
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw one crop (3, Y, X) and its targets (3, Y, X)."""
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        for step in self.span:
+            strong = step < STRONG_SHARE * self.span.stop
+            self.augmentation = STRONG if strong else GENTLE
+            yield self.batch()
+
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw one crop (3, Y, X), its targets (3, Y, X) and weights (Y, X)."""
         generator = self.generator
-        weights = torch.tensor(list(SETS.values()))
-        name = list(SETS)[int(torch.multinomial(weights, 1, generator=generator))]
-        index = int(torch.randint(len(self.pairs[name]), (), generator=generator))
+        shares = torch.tensor(list(SETS.values()))
+        name = list(SETS)[int(torch.multinomial(shares, 1, generator=generator))]
+        index = int(torch.multinomial(self.odds[name], 1, generator=generator))
         image, labels = self.pairs[name][index]
-        inside = self.objects[name][index]
-        if len(inside) and uniform(generator, 0, 1) < 0.85:
-            y, x = inside[int(torch.randint(len(inside), (), generator=generator))].tolist()
+        centres = self.centres[name][index]
+        if len(centres) and uniform(generator, 0, 1) < 0.85:
+            # Around an object, each alike: by pixels, large ones would crowd out small ones.
+            y, x = centres[int(torch.randint(len(centres), (), generator=generator))]
             y += uniform(generator, -0.4, 0.4) * CROP
             x += uniform(generator, -0.4, 0.4) * CROP
         else:
@@ -123,12 +137,20 @@ class Crops:
             x = uniform(generator, 0, labels.shape[1])
         crop, ids = random_crop(image, labels, (y, x), CROP, self.augmentation, generator)
         crop = change_appearance(crop, self.augmentation, generator).clamp(-0.5, 2.0)
-        return crop, torch.from_numpy(object_targets(ids.numpy()))
+        targets = torch.from_numpy(object_targets(ids.numpy()))
+        return crop, targets, torch.from_numpy(object_weights(ids.numpy()))
 
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw a batch of crops and of targets, each (N, 3, Y, X)."""
-        images, targets = zip(*(self.draw() for _ in range(BATCH)), strict=True)
-        return torch.stack(images), torch.stack(targets)
+    def batch(self) -> tuple[torch.Tensor, ...]:
+        """Draw a batch: images and targets (N, 3, Y, X), weights (N, Y, X)."""
+        return tuple(
+            torch.stack(part) for part in zip(*(self.draw() for _ in range(BATCH)), strict=True)
+        )
+
+
+def object_centres(labels: torch.Tensor) -> list[tuple[float, float]]:
+    """Return the middle of each object's box, Y and X in pixels."""
+    boxes = ndimage.find_objects(labels.numpy())
+    return [((y.start + y.stop) / 2, (x.start + x.stop) / 2) for y, x in (b for b in boxes if b)]
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -164,7 +186,6 @@ def save_atomically(state: dict[str, object], path: Path) -> None:
 def train(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     """Run or resume the training; return the averaged weights."""
     torch.manual_seed(args.seed)
-    generator = torch.Generator().manual_seed(args.seed)
     device = torch.device(args.device)
     net = UNet(3, 3, SLIM_WIDTHS).to(device, memory_format=torch.channels_last)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
@@ -177,19 +198,18 @@ def train(args: argparse.Namespace) -> dict[str, torch.Tensor]:
         net.load_state_dict(state["net"])
         average = state["average"]
         optimiser.load_state_dict(state["optimiser"])
-        generator.set_state(state["generator"].cpu())
         start = int(state["step"])
-    crops = Crops(args.data, generator)
+    crops = Crops(args.data, args.seed, start, args.steps)
+    # A process of its own: small operations lose time to the network's threads.
+    batches = torch.utils.data.DataLoader(crops, batch_size=None, num_workers=1)
     began, running = time.perf_counter(), 0.0
-    for step in range(start, args.steps):
+    for step, (images, targets, weights) in enumerate(batches, start):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, args.steps)
-        crops.augmentation = STRONG if step < STRONG_SHARE * args.steps else GENTLE
-        images, targets = crops.batch()
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             logits = net(images)
-        loss = objects_loss(logits, targets.to(device))
+        loss = objects_loss(logits, targets.to(device), weights.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -204,7 +224,6 @@ def train(args: argparse.Namespace) -> dict[str, torch.Tensor]:
                 "net": net.state_dict(),
                 "average": average,
                 "optimiser": optimiser.state_dict(),
-                "generator": generator.get_state(),
                 "step": step + 1,
             }
             save_atomically(state, checkpoint)
@@ -268,7 +287,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("training/runs"), help="checkpoints")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--steps", type=int, default=11000)
+    parser.add_argument("--steps", type=int, default=11500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(

@@ -25,7 +25,9 @@ def soft_dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return 1.0 - (2.0 * overlap + 1.0) / (probability.sum() + target.sum() + 1.0)
 
 
-def objects_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def objects_loss(
+    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """Loss of the ``objects`` representation.
 
     Cross entropy and Dice on foreground and boundary, absolute error on the
@@ -35,19 +37,25 @@ def objects_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     ----------
     logits, target : tensor of float, axes (N, 3, [Z,] Y, X)
         Target channels as made by :func:`~unet_studio.training.targets.object_targets`.
+    weight : tensor of float, axes (N, [Z,] Y, X), optional
+        How much each pixel counts in the cross entropies and the error.
     """
     logits = logits.float()
     foreground, boundary, distance = target.unbind(1)
-    loss = functional.binary_cross_entropy_with_logits(logits[:, 0], foreground)
+    if weight is None:
+        weight = torch.ones_like(foreground)
+    loss = functional.binary_cross_entropy_with_logits(logits[:, 0], foreground, weight)
     loss = loss + soft_dice_loss(logits[:, 0], foreground)
     loss = loss + functional.binary_cross_entropy_with_logits(
         logits[:, 1],
         boundary,
+        weight,
         pos_weight=torch.tensor(_BOUNDARY_WEIGHT, device=logits.device),
     )
     loss = loss + soft_dice_loss(logits[:, 1], boundary)
     error = (logits[:, 2].sigmoid() - distance).abs()
     # Half of the weight on objects, half on the background around them.
-    inside = foreground > 0
-    loss = loss + 2.0 * (error * inside).sum() / inside.sum().clamp(min=1)
-    return loss + (error * ~inside).sum() / (~inside).sum().clamp(min=1)
+    for share, region in ((2.0, foreground > 0), (1.0, foreground <= 0)):
+        counted = weight * region
+        loss = loss + share * (error * counted).sum() / counted.sum().clamp(min=1)
+    return loss

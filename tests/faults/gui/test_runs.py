@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -131,7 +132,9 @@ def test_F45_viewer_closed_while_running(way, tiny_model):
     ended = time.time()
     closing = [line for line in done.stdout.splitlines() if line.startswith("CLOSING")]
     assert closing, done.stderr
-    assert ended - float(closing[0].split()[1]) < 5, done.stderr
+    # 5 s on a machine of one's own; longer in proportion where others crowd it.
+    crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert ended - float(closing[0].split()[1]) < 5 * crowding, done.stderr
     assert done.returncode in (0, 130, -2), done.stderr
     assert "QThread: Destroyed" not in done.stderr
     assert "Traceback" not in done.stderr or way.startswith("__import__('os')"), done.stderr

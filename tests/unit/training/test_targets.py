@@ -11,7 +11,7 @@ from unet_studio.training.augmentation import (
     random_crop,
 )
 from unet_studio.training.losses import objects_loss, soft_dice_loss
-from unet_studio.training.targets import normalised_distance, object_targets
+from unet_studio.training.targets import normalised_distance, object_targets, object_weights
 
 
 def two_touching():
@@ -150,3 +150,30 @@ def test_log_uniform_is_even_both_ways():
     assert 0.5 <= min(draws) < 0.52
     assert 1.95 < max(draws) <= 2.0
     assert np.mean(np.array(draws) > 1) == pytest.approx(0.5, abs=0.05)
+
+
+def test_small_objects_and_gaps_weigh_more():
+    labels = np.zeros((60, 80), np.int64)
+    labels[4:8, 4:8] = 1  # small
+    labels[20:50, 10:38] = 2
+    labels[20:50, 40:70] = 3  # two pixels beside the former
+    weights = object_weights(labels)
+    assert weights[6, 6] == 4  # sqrt(300 / 16) > 4, limited
+    assert weights[35, 20] == 1
+    assert weights[35, 38] == weights[35, 39] == 3
+    assert weights[55, 75] == 1
+
+
+def test_weights_of_an_empty_image_are_one():
+    assert (object_weights(np.zeros((8, 8), np.int64)) == 1).all()
+
+
+def test_weighted_pixels_count_in_the_loss():
+    targets = torch.from_numpy(object_targets(two_touching()))[None]
+    logits = torch.zeros_like(targets)
+    logits[..., :10, :] = 3.0  # wrong in the upper half of the background
+    even = objects_loss(logits, targets, torch.ones(1, 20, 30))
+    assert even == objects_loss(logits, targets)
+    upper = torch.ones(1, 20, 30)
+    upper[:, :10] = 4
+    assert objects_loss(logits, targets, upper) > even
