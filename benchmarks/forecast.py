@@ -1,4 +1,4 @@
-"""Is the memory forecast that users see before a run right?
+"""Compare the memory forecast that users see before a run with what the run takes.
 
     python benchmarks/forecast.py
 

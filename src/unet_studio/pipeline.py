@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from unet_studio.axes import Axes, rearrange
+from unet_studio.errors import RecipeError
 from unet_studio.events import CancelToken, Event, Started
 from unet_studio.images.volume import Volume, as_volume
 from unet_studio.inference.plan import resolve
@@ -50,7 +51,7 @@ class Segmentation:
 
     @property
     def object_count(self) -> int:
-        """Number of objects (or of classes found, for class labels)."""
+        """Number of objects (for class labels: the highest class found)."""
         return int(self.record["objects"]["count"])
 
 
@@ -142,6 +143,12 @@ def relabel(
         "options": dict(labelling.method.options),
         "count": labelling.count,
     }
+    # What would have to be run to get these labels again.
+    record["recipe"] = {
+        **record["recipe"],
+        "objects": labelling.method.model_dump(mode="json"),
+        "measure": measure,
+    }
     seconds = round(time.perf_counter() - began, 3)
     record["seconds"] = {**record.get("seconds", {}), "objects": seconds}
     return Segmentation(labels, axes, measurements, record, prediction, prediction.warnings)
@@ -201,7 +208,7 @@ def predict(
     model: str | Model = "nuclei",
     *,
     axes: str | None = None,
-    keep: str = "probabilities",
+    keep: Literal["probabilities", "logits"] = "probabilities",
     on_event: Callable[[Event], None] | None = None,
     token: CancelToken | None = None,
     **options: Any,
@@ -210,7 +217,14 @@ def predict(
 
     Parameters are those of :func:`segment`; ``keep`` is "probabilities"
     (float16) or "logits" (float32).
+
+    Raises
+    ------
+    UNetStudioError
+        One of its subclasses, with a message that says what to do.
     """
+    if keep not in ("probabilities", "logits"):
+        raise RecipeError(f"keep is {keep!r}; it can be 'probabilities' or 'logits'.")
     from unet_studio.inference.predictor import predict_steps
     from unet_studio.models.model import load_model
 
@@ -222,7 +236,7 @@ def predict(
         loaded,
         plan,
         token=token,
-        keep="logits" if keep == "logits" else "probabilities",
+        keep=keep,
     )
     result: Prediction = drain(steps, on_event)
     return result

@@ -83,6 +83,6 @@ class Registry(Generic[T]):
     def _scan(self) -> None:
         if self._scanned:
             return
-        self._scanned = True
         for point in installed_entry_points(group=self._group):
             self._targets.setdefault(point.name, point.value)
+        self._scanned = True  # last: another thread must not see half of them

@@ -65,6 +65,18 @@ def test_F05_half_nan_is_background_there(nuclei_image):
     assert not result.labels[:, : image.shape[1] // 2 - 16].any()
 
 
+def test_F05_nan_on_a_bright_background_is_no_dark_nucleus():
+    """Dark blobs on bright ground are what the bundled model finds; NaN must not be one."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(200, 4, (160, 160)).astype(np.float32)
+    y, x = np.mgrid[:160, :160]
+    hole = (y - 80) ** 2 + (x - 80) ** 2 < 144
+    image[hole] = np.nan
+    result = segment(image)
+    assert not result.labels[hole].any()
+    assert f"{hole.sum()} pixels" in result.warnings[0]
+
+
 def test_F06_all_nan_is_refused(tiny):
     with pytest.raises(ImageError, match="no finite pixel"):
         segment(np.full((40, 40), np.nan, np.float32), tiny)

@@ -120,6 +120,21 @@ def test_the_record_is_json_and_complete():
     assert "torch" in record["versions"]
 
 
+def test_the_record_of_relabelling_replays_too():
+    path = sample_path("nuclei_fluorescence")
+    result = relabel(predict(path), ObjectsMethod(method="components", options={"min_size": 40}))
+    recipe = Recipe.model_validate(result.record["recipe"])
+    again = segment(path, **recipe.model_dump(exclude={"version"}))
+    np.testing.assert_array_equal(again.labels, result.labels)
+
+
+def test_logits_are_not_taken_for_probabilities(tiny, image):
+    with pytest.raises(RecipeError, match='holds logits.*keep="probabilities"'):
+        relabel(predict(image, tiny, keep="logits"))
+    with pytest.raises(RecipeError, match="keep is 'logit'"):
+        predict(image, tiny, keep="logit")
+
+
 def test_a_record_replays_to_the_same_labels():
     path = sample_path("nuclei_fluorescence")
     result = segment(path, objects={"method": "watershed", "options": {"split_depth": 0.3}})
@@ -166,8 +181,10 @@ def test_out_of_memory_is_explained(tiny, image, monkeypatch):
 
     hook = tiny.network.register_forward_pre_hook(exhausted)
     try:
-        with pytest.raises(RecipeError, match="ran out of memory with tiles of 128"):
+        with pytest.raises(RecipeError, match="ran out of memory with tiles of 128") as caught:
             segment(image, tiny)
+        # The original would keep the tile's tensors alive (K4).
+        assert caught.value.__context__ is None
     finally:
         hook.remove()
 

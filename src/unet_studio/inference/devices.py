@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from unet_studio.errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
+
+_NAME = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 def likely_devices() -> list[str]:
@@ -35,7 +38,17 @@ def likely_devices() -> list[str]:
 
 
 def likely_device(name: str) -> str:
-    """Return what "auto" will probably be; other names are passed through."""
+    """Return what "auto" will probably be; other names are passed through.
+
+    Raises
+    ------
+    RecipeError
+        If no device is called like this.
+    """
+    if not _NAME.fullmatch(name):
+        raise RecipeError(
+            f"There is no device called {name!r}. Use auto, cpu, cuda, cuda:N or mps."
+        )
     return likely_devices()[0] if name == "auto" else name
 
 
@@ -44,7 +57,12 @@ def free_memory(device: str) -> int | None:
     if device in ("cpu", "mps"):
         return int(psutil.virtual_memory().available)
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or torch.device(device).index not in (
+        None,
+        *range(torch.cuda.device_count()),
+    ):
+        return None
+    if not torch.cuda.is_available():
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return int(free)
@@ -65,14 +83,7 @@ def open_device(name: str) -> tuple[torch.device, str | None]:
     """
     import torch
 
-    if name == "auto":
-        name = likely_devices()[0]
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RecipeError(
-            f"There is no device called {name!r}. Use auto, cpu, cuda, cuda:N or mps."
-        ) from None
+    device = torch.device(likely_device(name))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         return torch.device("cpu"), (
             f"The device {name} is not available (no NVIDIA GPU of that number, or its driver "
@@ -80,6 +91,4 @@ def open_device(name: str) -> tuple[torch.device, str | None]:
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         return torch.device("cpu"), "The device mps is not available; the CPU is used instead."
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise RecipeError(f"Devices of kind {device.type!r} are not supported; use auto or cpu.")
     return device, None

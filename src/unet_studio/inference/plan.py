@@ -7,10 +7,12 @@ will need, and what the user should know, while nothing has been computed yet.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unet_studio.axes import AXIS_WORDS, Axes
 from unet_studio.errors import AxesError
+from unet_studio.images.limits import readable_size
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.channels import ChannelMap, map_channels
 from unet_studio.inference.devices import free_memory, likely_device
@@ -52,9 +54,11 @@ class RunPlan:
     device : str
         Where it will probably run.
     memory_bytes : int
-        Forecast of the peak above what the process uses already.
+        Forecast of the peak of the computer's memory, above what the process uses already.
+    device_bytes : int
+        The same for the GPU's memory; 0 on a CPU.
     available_bytes : int or None
-        Free memory of the device; None if unknown.
+        Free memory of the computer; None if unknown.
     warnings : tuple of str
     """
 
@@ -67,6 +71,7 @@ class RunPlan:
     batch: int
     device: str
     memory_bytes: int
+    device_bytes: int
     available_bytes: int | None
     warnings: tuple[str, ...] = ()
 
@@ -91,6 +96,13 @@ class RunPlan:
         return self.tiles.halo
 
     @property
+    def exact(self) -> bool:
+        """Whether the result is that of the whole image at once, to rounding."""
+        if self.tiles.count == 1:
+            return True
+        return self.card.tile_invariant and self.halo >= (self.card.halo or 0)
+
+    @property
     def output_axes(self) -> Axes:
         """Axes of the labels: those of the image without channels, in its order."""
         axes = self.info.axes
@@ -106,17 +118,12 @@ class RunPlan:
         count = self.tile_count
         shape = " × ".join(str(n) for n in self.tile_shape)
         text = f"{count} tile{'s' * (count != 1)} of {shape} px on {self.device}, about "
-        text += format_bytes(self.memory_bytes)
+        text += readable_size(self.memory_bytes)
         if self.available_bytes is not None:
-            text += f" of {format_bytes(self.available_bytes)} free"
+            text += f" of {readable_size(self.available_bytes)} free"
+        if self.device_bytes:
+            text += f", and {readable_size(self.device_bytes)} on the GPU"
         return text
-
-
-def format_bytes(count: float) -> str:
-    """Return a number of bytes as people write it."""
-    if count >= 2**30:
-        return f"{count / 2**30:.1f} GB"
-    return f"{max(count / 2**20, 1):.0f} MB"
 
 
 def spatial_axes(card: ModelCard) -> str:
@@ -156,16 +163,15 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
     tiles = _plan(recipe, card, [info.length(a) for a in axes], budget, warnings)
     frames = math.prod(info.length(a) for a in "TZ" if a not in axes)
     batch = _batch(recipe, card, tiles, frames, device, budget)
-    memory = _forecast(card, info, tiles, batch)
-    if available is not None and memory > available:
-        warnings.append(
-            f"This needs about {format_bytes(memory)}, but {format_bytes(available)} are free. "
-            "Close other programs, or segment a part of the image."
-        )
+    free = free_memory("cpu")
+    memory, on_device = _forecast(card, info, tiles, batch, device)
+    warnings += _shortage("of memory", memory, free)
+    if on_device:
+        warnings += _shortage(f"on {device}", on_device, available)
     if channel_map.luma:
         warnings.append("The model takes one grey channel: red, green and blue are mixed.")
     return RunPlan(
-        recipe, card, info, channel_map, tiles, frames, batch, device, memory, available,
+        recipe, card, info, channel_map, tiles, frames, batch, device, memory, on_device, free,
         tuple(warnings),
     )  # fmt: skip
 
@@ -185,15 +191,14 @@ def _plan(
     needed = card.halo if exact and card.halo is not None else card.patch // 4
     halo = needed if recipe.tiling.halo is None else round_up(recipe.tiling.halo, card.stride)
     if recipe.tiling.tile is not None:
-        edge = recipe.tiling.tile
+        edges = [recipe.tiling.tile] * len(shape)
     elif not exact:
-        edge = round_up(card.patch, card.stride)
+        edges = [round_up(card.patch, card.stride)] * len(shape)
     else:
-        edge = int((budget / card.bytes_per_pixel) ** (1 / len(shape)))
-        edge = min(edge, _LARGEST_TILE[card.ndim])
-        # Never so small that two halos eat it up.
-        edge = max(edge, round_up(3 * halo, card.stride), 2 * card.stride)
-    tiles = plan_tiles(shape, edge, halo, card.stride, blend=not exact)
+        smallest = max(2 * halo + card.stride, 2 * card.stride)
+        limit = max(_LARGEST_TILE[card.ndim], smallest)
+        edges = fit_edges(shape, budget / card.bytes_per_pixel, card.stride, smallest, limit)
+    tiles = plan_tiles(shape, edges, halo, card.stride, blend=not exact)
     if tiles.count > 1 and not exact:
         warnings.append(
             f"The network {card.name!r} sees the whole image at once (its normalisation or "
@@ -219,13 +224,58 @@ def _batch(
     return max(1, min(fitting, _LARGEST_BATCH, tiles.count * frames))
 
 
-def _forecast(card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int) -> int:
+def fit_edges(
+    shape: Sequence[int], pixels: float, stride: int, smallest: int, limit: int
+) -> list[int]:
+    """Share out a number of pixels over the axes of a tile.
+
+    What a short axis does not need goes to the longer ones, so that a thin stack
+    is cut into few, wide tiles.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the image, in pixels.
+    pixels : float
+        Most that a tile may hold.
+    stride, smallest, limit : int
+        What edges are multiples of, and their bounds where the image is longer.
+    """
+    edges = [0] * len(shape)
+    remaining = max(pixels, 1.0)
+    by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    for done, axis in enumerate(by_length):
+        fair = int(remaining ** (1 / (len(shape) - done)))
+        edge = min(max(fair // stride * stride, smallest), limit, round_up(shape[axis], stride))
+        edges[axis] = edge
+        remaining = max(remaining / edge, 1.0)
+    return edges
+
+
+def _shortage(where: str, needed: int, free: int | None) -> list[str]:
+    if free is None or needed <= free:
+        return []
+    return [
+        f"This needs about {readable_size(needed)} {where}, but {readable_size(free)} are free. "
+        "Close other programs, choose smaller tiles, or segment a part of the image."
+    ]
+
+
+def _forecast(
+    card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int, device: str
+) -> tuple[int, int]:
+    """Return the forecast peaks of the computer's and the GPU's memory, in bytes."""
     voxels = math.prod(info.length(a) for a in "TZYX")
     frame = voxels // info.length("T")
-    activations = card.bytes_per_pixel * math.prod(tiles.tile_shape) * batch
+    tile = math.prod(tiles.tile_shape) * batch
+    network = 4 * card.parameters
     kept = voxels * card.out_channels * PROBABILITY_BYTES
     if tiles.blend and tiles.count > 1:  # float32 sums of one frame
         kept += math.prod(tiles.shape) * (card.out_channels + 1) * 4
     labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
+    activations = int(card.bytes_per_pixel * tile)
+    if device.startswith("cuda"):
+        copies = tile * 4 * (card.in_channels + card.out_channels)
+        return network + kept + max(copies, labelling), network + activations
     # The network's activations are gone when objects are made.
-    return int(4 * card.parameters + kept + max(activations, labelling))
+    return network + kept + max(activations, labelling), 0

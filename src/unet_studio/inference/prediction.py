@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,8 @@ class Prediction:
     record : dict
         The run record so far, ready for JSON.
     warnings : tuple of str
+    kind : {"probabilities", "logits"}
+        What ``probabilities`` really holds; objects are made of probabilities only.
     """
 
     probabilities: NDArray[np.floating[Any]]
@@ -39,3 +41,4 @@ class Prediction:
     info: VolumeInfo
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    kind: Literal["probabilities", "logits"] = "probabilities"

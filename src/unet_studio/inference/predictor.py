@@ -83,7 +83,7 @@ def predict_steps(
     token = token or CancelToken()
     began = time.perf_counter()
     device, notice = open_device(plan.recipe.device)
-    warnings = [*plan.warnings, *([notice] if notice else [])]
+    warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
     yield Started("measuring intensities")
     normalisation = plan.recipe.normalisation or model.card.normalisation
     scaling = measure_scaling(volume, plan.channels, normalisation, plan.channel_map.mix)
@@ -95,23 +95,16 @@ def predict_steps(
     output = np.zeros(shape, np.float16 if keep == "probabilities" else np.float32)
     if not len(scaling.constant_channels) == len(scaling.gain):
         run = _Run(volume, model, plan, scaling, device, keep)
-        with _stops_within_a_tile(model.network, token), _out_of_memory_explained(plan, device):
-            yield from run.fill(output, axes.names, token)
+        with _stops_within_a_tile(model.network, token), _full_precision():
+            bad = yield from run.fill(output, axes.names, token)
+        if bad:
+            warnings.append(
+                f"{bad:,} pixels of {plan.info.name!r} are NaN or infinite; they count as "
+                "background."
+            )
+            yield Warned(warnings[-1])
     record = run_record(plan, model, scaling, str(device), time.perf_counter() - began, warnings)
-    return Prediction(output, axes, model.card, plan.info, record, tuple(warnings))
-
-
-def predict_volume(
-    volume: Volume, model: Model, plan: RunPlan, *, keep: Keep = "probabilities"
-) -> Prediction:
-    """Run :func:`predict_steps` to its end and return its result."""
-    steps = predict_steps(volume, model, plan, keep=keep)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: Prediction = stop.value
-            return result
+    return Prediction(output, axes, model.card, plan.info, record, tuple(warnings), keep)
 
 
 def activate(logits: torch.Tensor, representation: str) -> torch.Tensor:
@@ -140,21 +133,26 @@ class _Run:
 
     def fill(
         self, output: NDArray[Any], names: str, token: CancelToken
-    ) -> Generator[Event, None, None]:
-        """Predict all tiles into ``output`` (axes as in ``names``)."""
+    ) -> Generator[Event, None, int]:
+        """Predict all tiles into ``output`` (axes as in ``names``).
+
+        Returns how many pixels were not finite.
+        """
         network = self.model.network.to(self.device)
         if self.model.card.ndim == 2:
             network = network.to(memory_format=torch.channels_last)
         sums: BlendedSum | None = None
         blending = self.plan.tiles.blend and self.plan.tiles.count > 1
         window = blend_window(self.plan.tile_shape)
-        done = 0
+        done = bad = 0
         for jobs in self._batches():
             token.raise_if_cancelled()
-            with torch.inference_mode():
-                logits = network(to_tensor(np.stack([self._read(j) for j in jobs]), self.device))
-                values = self._finish(logits).cpu().numpy()
-            for job, value in zip(jobs, values, strict=True):
+            blocks, missing = zip(*(self._read(job) for job in jobs), strict=True)
+            values = self._forward(network, np.stack(blocks))
+            for job, value, lost in zip(jobs, values, missing, strict=True):
+                if lost is not None:
+                    self._clear(value, lost)
+                    bad += int(lost[job.tile.local].sum())
                 target = output[_frame_key(names, job.frame)]
                 inner = (slice(None), *job.tile.write)
                 if blending:
@@ -168,6 +166,39 @@ class _Run:
                     target[inner] = value[(slice(None), *job.tile.local)]
             done += len(jobs)
             yield TileDone(done, self.plan.tile_count)
+        return bad
+
+    def _forward(self, network: nn.Module, blocks: NDArray[np.float32]) -> NDArray[Any]:
+        """Run the network on a batch of tiles (N, C, [Z,] Y, X)."""
+        exhausted = False
+        try:
+            with torch.inference_mode():
+                logits = network(to_tensor(blocks, self.device))
+                return np.asarray(self._finish(logits).cpu().numpy())
+        except (torch.OutOfMemoryError, MemoryError):
+            exhausted = True
+        except RuntimeError as error:
+            # torch's CPU allocator raises a bare RuntimeError.
+            if "not enough memory" not in str(error):
+                raise
+            exhausted = True
+        # Here the exception, and with it the tensors of its frames, is gone.
+        assert exhausted
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        edge = max(self.plan.tile_shape)
+        raise RecipeError(
+            f"The {self.device} ran out of memory with tiles of {edge} pixels while predicting "
+            f"{self.plan.info.name!r}. Choose smaller tiles (such as {edge // 2}) or another "
+            "device."
+        )
+
+    def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> None:
+        """Make pixels without a number background: any number would look like something."""
+        if self.keep == "probabilities":
+            value[:, lost] = 0
+            if self.model.card.representation == "classes":
+                value[0, lost] = 1
 
     def _batches(self) -> Iterator[list[_Job]]:
         outer = [
@@ -182,8 +213,12 @@ class _Run:
         while batch := list(itertools.islice(jobs, self.plan.batch)):
             yield batch
 
-    def _read(self, job: _Job) -> NDArray[np.float32]:
-        """Read, scale and pad one tile: float32, axes (C, [Z,] Y, X)."""
+    def _read(self, job: _Job) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Read, scale and pad one tile.
+
+        Returns the tile, float32 (C, [Z,] Y, X), and where it is not finite, bool
+        ([Z,] Y, X), or None if it is everywhere.
+        """
         region: dict[str, slice | int] = dict(job.frame)
         pad = [(0, 0)]
         spans = zip(spatial_axes(self.model.card), job.tile.spans, strict=True)
@@ -192,10 +227,21 @@ class _Run:
             region[axis] = slice(span.start, stop)
             pad.append((0, span.stop - stop))
         block = self.volume.read(region, self.plan.channels)
+        lost = None
+        if block.dtype.kind == "f":
+            # A constant channel tells nothing, so what is missing of it is no loss.
+            telling = [i for i, gain in enumerate(self.scaling.gain) if gain or self._mixed]
+            missing = ~np.isfinite(block[telling]).all(axis=0)
+            lost = np.pad(missing, pad[1:]) if missing.any() else None
         block = self.scaling.apply(self.plan.channel_map.mix(block))
         block = self.plan.channel_map.expand(block)
         # Continue by reflection: zeros would look like an edge to the network.
-        return np.pad(block, pad, mode="symmetric") if any(p for _, p in pad) else block
+        padded = np.pad(block, pad, mode="symmetric") if any(p for _, p in pad) else block
+        return padded, lost
+
+    @property
+    def _mixed(self) -> bool:
+        return self.plan.channel_map.luma
 
     def _finish(self, logits: torch.Tensor) -> torch.Tensor:
         if self.keep == "logits":
@@ -243,22 +289,9 @@ def _stops_within_a_tile(network: nn.Module, token: CancelToken) -> Iterator[Non
 
 
 @contextmanager
-def _out_of_memory_explained(plan: RunPlan, device: torch.device) -> Iterator[None]:
-    try:
+def _full_precision() -> Iterator[None]:
+    """Keep CUDA convolutions in fp32: TF32 would break the equality of tiles and whole."""
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
+    ):
         yield
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        # torch's CPU allocator raises a bare RuntimeError.
-        if "not enough memory" not in str(error):
-            raise
-    else:
-        return
-    # Outside of the except block: the exception would keep the tensors alive.
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    edge = max(plan.tile_shape)
-    raise RecipeError(
-        f"The {device} ran out of memory with tiles of {edge} pixels while predicting "
-        f"{plan.info.name!r}. Choose smaller tiles (such as {edge // 2}) or another device."
-    )

@@ -74,7 +74,7 @@ def run_record(
             "shape": list(plan.tile_shape),
             "halo": plan.halo,
             "blended": plan.tiles.blend and plan.tiles.count > 1,
-            "exact": model.card.tile_invariant and plan.halo >= (model.card.halo or 0),
+            "exact": plan.exact,
         },
         "device": device,
         "seconds": {"predict": round(seconds, 3)},

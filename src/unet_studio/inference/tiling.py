@@ -131,7 +131,7 @@ def plan_axis(length: int, tile: int, halo: int, stride: int) -> tuple[Span, ...
     if tile <= 2 * halo:
         raise RecipeError(
             f"A tile of {tile} pixels leaves nothing between two halos of {halo}. Use a tile "
-            f"of at least {round_up(3 * halo, stride)} pixels, or a smaller halo."
+            f"of at least {2 * halo + stride} pixels, or a smaller halo."
         )
     count = -(-(padded - 2 * halo) // (tile - 2 * halo))
     # As many tiles as are necessary, but no larger than they need to be.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from unet_studio.recipe import Normalisation, ObjectsMethod
 
 Representation = Literal["binary", "classes", "objects"]
-OBJECT_CHANNELS = 3
+_OBJECT_CHANNELS = 3  # foreground, boundary, distance
 
 # What each representation becomes where neither user nor model says otherwise.
 DEFAULT_OBJECTS: dict[str, ObjectsMethod] = {
@@ -108,7 +108,7 @@ class ModelCard(BaseModel):
         """Number of logits per pixel."""
         if self.representation == "classes":
             return len(self.classes)
-        return OBJECT_CHANNELS if self.representation == "objects" else 1
+        return _OBJECT_CHANNELS if self.representation == "objects" else 1
 
     @property
     def default_objects(self) -> ObjectsMethod:

@@ -16,6 +16,8 @@ from unet_studio.models.networks import NETWORKS
 from unet_studio.models.sources import open_source
 
 _SHOWN_DIFFERENCES = 5
+# DataParallel, torch.compile
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,33 @@ class Model:
     sha256 : str
         Of the model file; empty for a model that was never saved.
     path : Path or None
+    notes : tuple of str
+        What was done to the file's content on the way, for the user.
     """
 
     card: ModelCard
     network: nn.Module
     sha256: str = ""
     path: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def build_network(card: ModelCard) -> nn.Module:
-    """Build the untrained network that a card describes."""
-    return NETWORKS.load(card.architecture)(card)
+    """Build the untrained network that a card describes.
+
+    Raises
+    ------
+    ModelError
+        If its options do not make a network.
+    """
+    builder = NETWORKS.load(card.architecture)
+    try:
+        return builder(card)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"The options {card.options} of the model {card.name!r} do not make a "
+            f"{card.architecture!r} network: {error}. Correct its card, or get the file again."
+        ) from None
 
 
 def load_model(reference: str | Path | Model) -> Model:
@@ -74,11 +92,29 @@ def model_from_file(path: Path) -> Model:
     card, weights, sha256 = read_model_file(path)
     with torch.device("meta"):  # shapes are compared before memory is taken
         network = build_network(card)
+    stride = int(getattr(network, "stride", card.stride))
+    if stride != card.stride:
+        raise ModelError(
+            f"The card in {path} gives a stride of {card.stride}, but its network pools by "
+            f"{stride}. The file was put together wrongly; get it again from where it was made."
+        )
+    weights, notes = without_prefix(weights)
     check_weights(network, weights, str(path))
     weights = {n: w.float() if w.is_floating_point() else w for n, w in weights.items()}
     network.load_state_dict(weights, assign=True)
     network.eval().requires_grad_(False)
-    return Model(card, network, sha256, path)
+    return Model(card, network, sha256, path, notes)
+
+
+def without_prefix(
+    weights: dict[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Take off the prefix that wrappers of torch put before every name, and say so."""
+    for prefix in _WRAPPERS:
+        if weights and all(name.startswith(prefix) for name in weights):
+            note = f"The weights' names began with {prefix!r} (a wrapper's); it was taken off."
+            return {n.removeprefix(prefix): w for n, w in weights.items()}, (note,)
+    return weights, ()
 
 
 def save_model(model: Model, path: Path) -> Model:

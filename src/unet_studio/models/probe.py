@@ -109,7 +109,10 @@ def probe_network(network: nn.Module, card: ModelCard) -> Probe:
         stride = int(getattr(network, "stride", card.stride))
         radius = receptive_radius(network, card.in_channels, card.ndim, stride)
         invariant = radius is not None and (
-            tiling_error(network, card.in_channels, card.ndim, stride, radius)
+            max(
+                tiling_error(network, card.in_channels, card.ndim, stride, radius, axis)
+                for axis in range(card.ndim)
+            )
             <= INVARIANCE_TOLERANCE
         )
         return Probe(
@@ -185,6 +188,8 @@ def _radius_along(
     (gradient,) = torch.autograd.grad(block.sum(), image)
     reached = gradient.abs().amax(dim=[d for d in range(ndim + 2) if d != 2 + axis])
     positions = torch.nonzero(reached)[:, 0]
+    if not len(positions):  # nothing comes through, so nothing is known
+        return None
     first, last = int(positions.min()), int(positions.max())
     if first == 0 or last == length - 1:
         return None
@@ -193,22 +198,21 @@ def _radius_along(
 
 @torch.no_grad()
 def tiling_error(
-    network: nn.Module, in_channels: int, ndim: int, stride: int, radius: int
+    network: nn.Module, in_channels: int, ndim: int, stride: int, radius: int, axis: int
 ) -> float:
-    """Largest difference between two tiles and the whole, over the logits' deviation."""
+    """Largest difference of two tiles along an axis to the whole, over the logits' deviation."""
     halo = -(-radius // stride) * stride
     # Fine structure through the whole strip; the same strip cut in two must agree.
     cut = halo + 3 * stride
     length = 2 * cut
     generator = torch.Generator().manual_seed(0)
-    shape = _strip(in_channels, ndim, stride, 0, length)
+    shape = _strip(in_channels, ndim, stride, axis, length)
     image = torch.randn(shape, generator=generator)
     whole = network(image)
-    first = network(image.narrow(2, 0, cut + halo)).narrow(2, 0, cut)
-    second = network(image.narrow(2, cut - halo, length - cut + halo)).narrow(
-        2, halo, length - cut
-    )
-    difference = (torch.cat([first, second], dim=2) - whole).abs().max()
+    dim = 2 + axis
+    first = network(image.narrow(dim, 0, cut + halo)).narrow(dim, 0, cut)
+    second = network(image.narrow(dim, cut - halo, cut + halo)).narrow(dim, halo, cut)
+    difference = (torch.cat([first, second], dim=dim) - whole).abs().max()
     return float(difference / whole.std().clamp(min=1e-12))
 
 

@@ -105,6 +105,11 @@ def run_objects(
             f"{prediction.card.name!r}, which predicts {_MEANING[representation]}. "
             f"Choose one of: {', '.join(suitable_methods(representation))}."
         )
+    if prediction.kind != "probabilities":
+        raise RecipeError(
+            f"Objects are made of probabilities, but this prediction holds {prediction.kind}. "
+            'Predict again with keep="probabilities".'
+        )
     probabilities = prediction.probabilities
     timed = "T" in prediction.axes
     frames = probabilities if timed else probabilities[None]

@@ -30,15 +30,18 @@ def objects_loss(
 ) -> torch.Tensor:
     """Loss of the ``objects`` representation.
 
-    Cross entropy and Dice on foreground and boundary, absolute error on the
-    distance (its target is already in [0, 1], as is the sigmoid).
+    Cross entropy and Dice on foreground and boundary, cross entropy on the
+    distance. The target of the last is no class but a number in [0, 1]; what
+    minimises the cross entropy is then its mean. (An absolute error would be
+    minimised by the median, which shows no valley at all between two objects
+    until the network is more than half sure that they are two.)
 
     Parameters
     ----------
     logits, target : tensor of float, axes (N, 3, [Z,] Y, X)
         Target channels as made by :func:`~unet_studio.training.targets.object_targets`.
     weight : tensor of float, axes (N, [Z,] Y, X), optional
-        How much each pixel counts in the cross entropies and the error.
+        How much each pixel counts in the cross entropies.
     """
     logits = logits.float()
     foreground, boundary, distance = target.unbind(1)
@@ -53,7 +56,7 @@ def objects_loss(
         pos_weight=torch.tensor(_BOUNDARY_WEIGHT, device=logits.device),
     )
     loss = loss + soft_dice_loss(logits[:, 1], boundary)
-    error = (logits[:, 2].sigmoid() - distance).abs()
+    error = functional.binary_cross_entropy_with_logits(logits[:, 2], distance, reduction="none")
     # Half of the weight on objects, half on the background around them.
     for share, region in ((2.0, foreground > 0), (1.0, foreground <= 0)):
         counted = weight * region

@@ -11,8 +11,8 @@ OBJECT_CHANNELS = ("foreground", "boundary", "distance")
 # Objects of so many pixels and more count as they are.
 _TYPICAL_SIZE = 300
 _SURROUNDINGS = 5  # pixels across
-_GAP_WEIGHT = 3.0
-_LARGEST_WEIGHT = 4.0
+_GAP_WEIGHT = 5.0
+_LARGEST_WEIGHT = 5.0
 
 
 def normalised_distance(labels: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -88,9 +88,9 @@ def object_weights(labels: NDArray[np.integer]) -> NDArray[np.float32]:
     per_object = np.sqrt(_TYPICAL_SIZE / np.maximum(sizes, 1))
     per_object[0] = 1.0
     weights = ndimage.maximum_filter(per_object[labels], size=_SURROUNDINGS)
-    far = np.iinfo(labels.dtype).max
+    beyond = int(labels.max()) + 1  # larger numbers do not survive the filter's arithmetic
     highest = ndimage.maximum_filter(labels, size=_SURROUNDINGS)
-    lowest = ndimage.minimum_filter(np.where(labels > 0, labels, far), size=_SURROUNDINGS)
+    lowest = ndimage.minimum_filter(np.where(labels > 0, labels, beyond), size=_SURROUNDINGS)
     between = (highest > 0) & (lowest != highest)
     weights = np.maximum(weights, np.where(between, _GAP_WEIGHT, 1.0))
     return np.clip(weights, 1.0, _LARGEST_WEIGHT).astype(np.float32)

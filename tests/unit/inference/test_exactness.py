@@ -9,10 +9,10 @@ from torch import nn
 
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.plan import resolve
-from unet_studio.inference.predictor import predict_volume
+from unet_studio.inference.predictor import predict_steps
 from unet_studio.models.model import Model
 from unet_studio.models.presets import new_model
-from unet_studio.pipeline import predict
+from unet_studio.pipeline import drain, predict
 from unet_studio.recipe import Recipe, Tiling
 
 TOLERANCE = 1e-5  # of the logits' standard deviation
@@ -83,7 +83,8 @@ def test_three_dimensions():
 
     def run(tile):
         recipe = Recipe(model="-", tiling=Tiling(tile=tile))
-        return predict_volume(volume, model, resolve(recipe, card, volume.info), keep="logits")
+        plan = resolve(recipe, card, volume.info)
+        return drain(predict_steps(volume, model, plan, keep="logits"))
 
     whole, tiled = run(512), run(2 * card.halo + 16)
     assert tiled.record["tiles"]["count"] > 4

@@ -10,7 +10,7 @@ from unet_studio.errors import AxesError, RecipeError
 from unet_studio.images.volume import as_volume
 from unet_studio.inference import plan as planning
 from unet_studio.inference.channels import map_channels
-from unet_studio.inference.plan import resolve
+from unet_studio.inference.plan import fit_edges, resolve
 from unet_studio.models.card import ModelCard
 from unet_studio.recipe import Recipe, Tiling
 
@@ -55,7 +55,7 @@ def test_tiles_shrink_with_free_memory(monkeypatch):
 def test_too_little_memory_is_said_before_the_run(monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: 2**28)
     plan = resolve(Recipe(model="grey"), GREY, info((9000, 9000), "YX"))
-    assert any("256 MB are free" in w for w in plan.warnings)
+    assert any("256.0 MiB are free" in w for w in plan.warnings)
 
 
 def test_forecast_counts_what_is_kept():
@@ -75,7 +75,7 @@ def test_networks_that_tiles_can_not_reproduce_say_so():
 
 def test_a_tile_that_can_not_work_is_refused():
     recipe = Recipe(model="grey", tiling=Tiling(tile=128))
-    with pytest.raises(RecipeError, match="at least 288"):
+    with pytest.raises(RecipeError, match="at least 208"):
         resolve(recipe, GREY, info((700, 700), "YX"))
 
 
@@ -131,3 +131,34 @@ def test_planning_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_thin_stack_gets_wide_tiles():
+    edges = fit_edges((12, 900, 900), 16 * 400 * 400, 16, 48, 512)
+    assert edges[0] == 16
+    assert edges[1] == edges[2] == 400
+
+
+def test_three_dimensional_tiles_respect_the_budget(monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: 2 * 2**30)
+    card = SOLID.model_copy(update={"halo": 32, "bytes_per_pixel": 200})
+    plan = resolve(Recipe(model="solid"), card, info((400, 400, 400), "ZYX"))
+    assert np.prod(plan.tile_shape) * 200 <= 0.36 * 2 * 2**30
+
+
+def test_memory_of_the_gpu_and_of_the_computer_are_kept_apart(monkeypatch):
+    monkeypatch.setattr(planning, "likely_device", lambda name: "cuda")
+    monkeypatch.setattr(
+        planning, "free_memory", lambda device: 8 * 2**30 if device == "cuda" else 2**40
+    )
+    plan = resolve(Recipe(model="grey"), GREY, info((300, 2048, 2048), "TYX"))
+    assert plan.memory_bytes > 8 * 2**30
+    assert 0 < plan.device_bytes < 8 * 2**30
+    assert plan.warnings == ()
+    assert "on the GPU" in plan.summary()
+
+
+@pytest.mark.parametrize("name", ["warp", "cuda:", "cuda:x", "xpu", "CPU"])
+def test_devices_that_do_not_exist_are_refused_before_the_run(name):
+    with pytest.raises(RecipeError, match="no device called"):
+        resolve(Recipe(model="grey", device=name), GREY, info((50, 50), "YX"))

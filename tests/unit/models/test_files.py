@@ -130,6 +130,30 @@ def test_weights_that_do_not_fit_are_refused(case, file, tiny):
         load_model(file)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_F67_prefixes_of_wrappers_are_taken_off_and_named(prefix, file, tiny):
+    weights = {prefix + k: v for k, v in tiny.network.state_dict().items()}
+    write_model_file(tiny.card, weights, file)
+    loaded = load_model(file)
+    assert torch.equal(loaded.network.head.weight, tiny.network.head.weight)
+    assert repr(prefix) in loaded.notes[0]
+
+
+@pytest.mark.parametrize("options", [{"widths": ["a", 2]}, {"widths": 5}, {"widths": None}])
+def test_cards_whose_options_make_no_network_are_refused(options, file, tiny):
+    card = tiny.card.model_copy(update={"options": options})
+    write_model_file(card, tiny.network.state_dict(), file)
+    with pytest.raises(ModelError, match="do not make a 'unet' network"):
+        load_model(file)
+
+
+def test_a_card_with_another_stride_than_its_network_is_refused(file, tiny):
+    card = tiny.card.model_copy(update={"stride": 1})
+    write_model_file(card, tiny.network.state_dict(), file)
+    with pytest.raises(ModelError, match="stride of 1, but its network pools by 16"):
+        load_model(file)
+
+
 def test_half_precision_weights_are_loaded_as_float32(file, tiny):
     def halve(weights):
         for name, value in weights.items():

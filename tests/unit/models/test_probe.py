@@ -98,6 +98,33 @@ def test_which_networks_tiles_can_reproduce(name):
     assert probe_network(net, card(stride=2)).tile_invariant is invariant
 
 
+class AlongX(nn.Module):
+    """Resized along X in a way that depends on the whole width; harmless along Y."""
+
+    stride = 2
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        small = nn.functional.avg_pool2d(self.conv(x), (1, 2))
+        return nn.functional.interpolate(
+            small, scale_factor=(1.0, 2.0), mode="bilinear", align_corners=True
+        )
+
+
+def test_tiling_is_checked_along_every_axis():
+    torch.manual_seed(0)
+    assert not probe_network(AlongX(), card(stride=2)).tile_invariant
+
+
+def test_a_network_through_which_nothing_comes_is_not_called_exact():
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Threshold(1e9, 0.0))
+    net.stride = 1
+    assert not probe_network(net, card(stride=1)).tile_invariant
+
+
 def test_probe_leaves_the_network_as_it_was():
     net = Level(nn.BatchNorm2d(4), NEAREST).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
