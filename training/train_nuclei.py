@@ -70,7 +70,10 @@ GENTLE = Augmentation(
 )
 STRONG_SHARE = 0.36  # of all steps
 # Chosen on the held-out training images (training/tune_objects.py).
-OBJECTS = ObjectsMethod(method="watershed", options={})
+OBJECTS = ObjectsMethod(
+    method="watershed",
+    options={"threshold": 0.4, "split_depth": 0.15, "smoothing": 1.5, "min_confidence": 0.6},
+)
 OUTPUT = Path(__file__).parent.parent / "src/unet_studio/models/bundled/nuclei.safetensors"
 
 
@@ -275,6 +278,7 @@ def write_model(weights: dict[str, torch.Tensor], args: argparse.Namespace, path
                 "gentle": asdict(GENTLE),
             },
             "torch": torch.__version__,
+            **({"history": args.history} if args.history else {}),
         },
     )
     card = card.model_copy(update=probe_network(network, card).card_fields())
@@ -292,6 +296,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--steps", type=int, default=11800)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--history",
+        action="append",
+        help="note for the record, where settings were changed midway",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--write-only", action="store_true", help="write the model of the last checkpoint"

@@ -103,6 +103,6 @@ def _relabelling(prediction: Prediction, method: ObjectsMethod, measure: bool) -
         from unet_studio.pipeline import relabel
 
         yield Started("making objects")
-        return relabel(prediction, method, measure=measure)
+        return relabel(prediction, method, measure=measure, token=token)
 
     return steps
