@@ -1,7 +1,5 @@
 """Every registered network builds, runs and keeps its promises."""
 
-from fractions import Fraction
-
 import pytest
 import torch
 from torch import nn
@@ -11,9 +9,8 @@ from unet_studio.models.card import ModelCard
 from unet_studio.models.model import build_network, load_model
 from unet_studio.models.networks import NETWORKS
 from unet_studio.models.networks.smp import ENCODERS
-from unet_studio.models.networks.unet import ORIGINAL_WIDTHS, UNet, resize
+from unet_studio.models.networks.unet import ORIGINAL_WIDTHS, UNet
 from unet_studio.models.presets import PRESETS, new_model
-from unet_studio.models.probe import probe_network
 
 
 def card(architecture, **fields):
@@ -57,26 +54,6 @@ def test_the_original_unet_is_the_one_of_the_paper():
     assert 31.0e6 < sum(p.numel() for p in network.parameters()) < 31.1e6
 
 
-@pytest.mark.parametrize(("magnification", "stride"), [(1.0, 16), (1.5, 32), (2.0, 8), (1.25, 64)])
-def test_magnified_networks_keep_size_and_stay_exact_in_tiles(magnification, stride):
-    options = {"widths": [4, 4, 4, 4, 4], "magnification": magnification}
-    network = build_network(card("unet", options=options)).eval()
-    assert network.stride == stride
-    with torch.inference_mode():
-        assert network(torch.randn(1, 2, stride, 2 * stride)).shape == (1, 3, stride, 2 * stride)
-    assert probe_network(network, card("unet", stride=stride)).tile_invariant
-
-
-def test_resizing_keeps_flat_images_and_means():
-    image = torch.rand(1, 1, 12, 18)
-    larger = resize(image, Fraction(3, 2))
-    assert larger.shape == (1, 1, 18, 27)
-    assert larger.mean().item() == pytest.approx(image.mean().item(), rel=1e-5)
-    assert torch.allclose(
-        resize(torch.ones(1, 1, 12, 18), Fraction(2, 3)), torch.ones(1, 1, 8, 12)
-    )
-
-
 def test_three_dimensional_unet():
     network = UNet(1, 1, (4, 8), ndim=3).eval()
     assert network(torch.zeros(1, 1, 4, 6, 8)).shape == (1, 1, 4, 6, 8)
@@ -89,7 +66,6 @@ def test_three_dimensional_unet():
         ("smp-unet", {"ndim": 3}, "two-dimensional"),
         ("smp-unet", {"options": {"depth": 9}}, "choose 3, 4 or 5"),
         ("unet", {"options": {"widths": (4,)}}, "at least two"),
-        ("unet", {"options": {"magnification": 9}}, "from 1 to 4"),
     ],
 )
 def test_impossible_networks_are_refused(architecture, fields, message):

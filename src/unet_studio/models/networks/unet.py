@@ -12,14 +12,11 @@ the original can go before accuracy does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from unet_studio.errors import ModelError
 
@@ -78,10 +75,6 @@ class UNet(nn.Module):
         poolings; each level halves the resolution.
     ndim : {2, 3}
         Spatial dimensions.
-    magnification : float
-        The image is enlarged by so much on the way in, and the logits are reduced by
-        as much on the way out: small objects are told apart better, at the cost of
-        ``magnification ** ndim`` in time. A ratio of small whole numbers.
 
     Notes
     -----
@@ -95,20 +88,13 @@ class UNet(nn.Module):
         out_channels: int = 1,
         widths: Sequence[int] = ORIGINAL_WIDTHS,
         ndim: int = 2,
-        magnification: float = 1.0,
     ) -> None:
         super().__init__()
         if ndim not in _CONVOLUTION:
             raise ModelError(f"ndim is {ndim}; a U-Net has 2 or 3 spatial dimensions.")
         if len(widths) < 2 or min(widths) < 1:
             raise ModelError(f"widths is {tuple(widths)}; give at least two positive numbers.")
-        ratio = Fraction(magnification).limit_denominator(8)
-        if not 1 <= ratio <= 4:
-            raise ModelError(f"magnification is {magnification}; it can be from 1 to 4.")
-        self.ratio = ratio
-        # So many pixels of the image, enlarged, are a multiple of the poolings.
-        grid = 2 ** (len(widths) - 1) * ratio.denominator
-        self.stride = grid // math.gcd(grid, ratio.numerator)
+        self.stride = 2 ** (len(widths) - 1)
         inputs = [in_channels, *widths[:-1]]
         self.down = nn.ModuleList(
             DoubleConvolution(n_in, n_out, ndim)
@@ -132,7 +118,6 @@ class UNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits of the size of ``x``, axes (N, out_channels, [Z,] Y, X)."""
-        x = resize(x, self.ratio)
         skips: list[torch.Tensor] = []
         for level, convolutions in enumerate(self.down):
             x = convolutions(x if level == 0 else self.pool(x))
@@ -140,34 +125,11 @@ class UNet(nn.Module):
         skips.pop()
         for block in self.up:
             x = block(x, skips.pop())
-        return resize(self.head(x), 1 / self.ratio)
-
-
-def resize(x: torch.Tensor, ratio: Fraction) -> torch.Tensor:
-    """Enlarge or reduce by a ratio of whole numbers, each pixel by its area.
-
-    Unlike bilinear interpolation this uses no positions, whose rounding would
-    make tiles differ from the whole image: pixels are repeated, then averaged.
-
-    Parameters
-    ----------
-    x : tensor, axes (N, C, [Z,] Y, X)
-    ratio : Fraction
-        Spatial lengths must be multiples of its denominator.
-    """
-    if ratio.numerator > 1:
-        x = functional.interpolate(x, scale_factor=ratio.numerator, mode="nearest")
-    if ratio.denominator > 1:
-        pool = functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d
-        x = pool(x, ratio.denominator)
-    return x
+        logits: torch.Tensor = self.head(x)
+        return logits
 
 
 def build(card: ModelCard) -> UNet:
-    """Build the plain U-Net that ``card`` describes.
-
-    ``options`` may hold ``widths`` and ``magnification``.
-    """
+    """Build the plain U-Net that ``card`` describes; ``options`` may hold ``widths``."""
     widths = tuple(card.options.get("widths", ORIGINAL_WIDTHS))
-    magnification = float(card.options.get("magnification", 1.0))
-    return UNet(card.in_channels, card.out_channels, widths, card.ndim, magnification)
+    return UNet(card.in_channels, card.out_channels, widths, card.ndim)
