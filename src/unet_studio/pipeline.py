@@ -145,7 +145,7 @@ def relabel(
     }
     # What would have to be run to get these labels again.
     record["recipe"] = {
-        **record["recipe"],
+        **record.get("recipe", {}),
         "objects": labelling.method.model_dump(mode="json"),
         "measure": measure,
     }

@@ -68,7 +68,7 @@ def test_the_forecast_is_there_before_run(open_studio, blob_image):
     studio.tab.update_forecast()
     assert studio.tab.run_button.isEnabled()
     assert "1 tile" in studio.tab.forecast.text()
-    assert "MB" in studio.tab.forecast.text()
+    assert "MiB" in studio.tab.forecast.text()
 
 
 def test_options_are_followed_live_without_the_network(

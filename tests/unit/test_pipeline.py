@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
-from unet_studio import predict, segment
+from unet_studio import load_model, predict, segment
 from unet_studio.axes import AmbiguousAxes, rearrange
 from unet_studio.errors import Cancelled, ImageError, ModelError, RecipeError
 from unet_studio.events import CancelToken, Started, TileDone, Warned
@@ -114,7 +114,9 @@ def test_the_record_is_json_and_complete():
     assert record["model"]["name"] == "nuclei"
     assert len(record["model"]["sha256"]) == 64
     assert record["recipe"]["model"] == "nuclei"
-    assert record["objects"]["options"]["threshold"] == 0.5
+    own = load_model("nuclei").card.default_objects.options
+    assert own.items() <= record["objects"]["options"].items()
+    assert record["objects"]["options"]["min_size"] == 15, "defaults are written out, too"
     assert record["tiles"]["exact"] is True
     assert set(record["seconds"]) == {"predict", "objects"}
     assert "torch" in record["versions"]
@@ -156,6 +158,12 @@ def test_a_record_replays_to_the_same_labels():
         ),
         ({"nonsense": 1}, RecipeError, "nonsense"),
         ({"normalisation": {"method": "magic"}}, RecipeError, "no normaliser called 'magic'"),
+        ({"normalisation": {"method": "zscore", "options": {"foo": 1}}}, RecipeError, "foo"),
+        (
+            {"normalisation": {"method": "percentile", "options": {"low": -3}}},
+            RecipeError,
+            "percentile",
+        ),
     ],
 )
 def test_wrong_settings_are_explained(kwargs, error, message, image):

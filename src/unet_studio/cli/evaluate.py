@@ -148,6 +148,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _read_labels(path: Path) -> NDArray[np.generic]:
+    from unet_studio.images.palette import numbers_of
     from unet_studio.images.readers import read_image
 
     try:
@@ -155,6 +156,7 @@ def _read_labels(path: Path) -> NDArray[np.generic]:
     except AmbiguousAxes as question:
         # A score is the same whichever axis is depth or time.
         volume = read_image(path, question.candidates[0])
+    volume = numbers_of(volume)  # of labels in colours, the palette's numbers are the labels
     if volume.info.channels != 1:
         raise ImageError(
             f"{path} has {volume.info.channels} channels. Labels have one, in which each number "

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from unet_studio.models.model import Model
     from unet_studio.pipeline import Segmentation
 
-RESULTS = ("labels", "probabilities")
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -78,11 +76,15 @@ def segment_command(
 
     Labels are called <stem>_labels and are of the same kind of file as the image.
     """
+    from unet_studio.images.leftovers import remove_leftovers
     from unet_studio.images.writers import labels_paths
 
     recipe = _recipe(model, axes, channels, device, tile, method, option)
-    sources = find_images(images)
+    sources, skipped = find_images(images)
+    if skipped:
+        say(f"{skipped} result{'s' * (skipped != 1)} of earlier runs left out.")
     _make_folder(output)
+    remove_leftovers(output)
     targets = labels_paths(sources, output)
     from unet_studio.inference.devices import open_device
     from unet_studio.models.model import load_model
@@ -143,23 +145,38 @@ def write_results(
 ) -> tuple[Path, ...]:
     """Write labels, table and run record of one result; return the files, labels first.
 
-    The record is written last: where it is, the rest is complete.
+    The record is written last, and an old one is removed first: where it is, the
+    rest is complete.
+
+    Parameters
+    ----------
+    result : Segmentation
+    target : Path
+        Where the labels go; all other files are called after it.
+    metadata : mapping
+        That of the image.
+    source : Path
+        The image.
+    probabilities : bool
+        Write the probabilities, too.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the disk does not take it.
     """
-    from unet_studio.images.formats import split_suffix
-    from unet_studio.images.writers import record_path, write_array, write_labels, write_record
+    from unet_studio.images.records import record_path
+    from unet_studio.images.writers import beside_labels, write_array, write_labels, write_record
     from unet_studio.objects.measurements import units, write_table
 
     labels = write_labels(result.labels, result.axes, target, metadata=metadata)
     files = [labels]
-    name, suffix = split_suffix(labels)
-    stem = name.removesuffix("_labels")
     if result.measurements:
-        table = labels.with_name(f"{stem}_objects.csv")
+        table = beside_labels(target, "objects", ".csv")
         write_table(table, result.measurements, units(result.axes))
         files.append(table)
     if probabilities:
-        suffix = ".tif" if suffix == ".png" else suffix  # PNG has no floating point
-        path = labels.with_name(f"{stem}_probabilities{suffix}")
+        path = beside_labels(target, "probabilities")
         prediction = result.prediction
         files.append(
             write_array(prediction.probabilities, prediction.axes, path, metadata=metadata)
@@ -169,12 +186,18 @@ def write_results(
     return tuple(files)
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Return the images among files and folders, each once, in a stable order.
+def find_images(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """Find the images among files and folders, each once, in a stable order.
 
     Files that are named are taken as they are, so that a wrong one is reported;
     of folders (not descended into) only what has an image's suffix is taken, and
-    not the results of an earlier run beside their image.
+    not the results of earlier runs: what a run record beside it lists.
+
+    Returns
+    -------
+    images : list of Path
+    skipped : int
+        How many results were left out.
 
     Raises
     ------
@@ -182,34 +205,27 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         If something does not exist or there is no image at all.
     """
     from unet_studio.images.readers import is_image
+    from unet_studio.images.records import without_results
 
     found: dict[Path, None] = {}
+    skipped = 0
     for path in paths:
         if not path.exists():
             raise ImageError(f"There is no file or folder {path}. Check the name.")
-        if path.is_dir() and not is_image(path):
-            inside = _without_results(sorted(p for p in path.iterdir() if is_image(p)))
-            if not inside:
-                raise ImageError(
-                    f"The folder {path} holds no image (TIFF, OME-Zarr, NIfTI, PNG, JPEG)."
-                )
-            found.update(dict.fromkeys(inside))
-        else:
+        if not path.is_dir() or is_image(path):
             found[path] = None
-    return list(found)
-
-
-def _without_results(images: list[Path]) -> list[Path]:
-    """Leave out ``x_labels`` and ``x_probabilities`` where there is an ``x``."""
-    from unet_studio.images.formats import split_suffix
-
-    stems = {split_suffix(p)[0] for p in images}
-
-    def is_result(path: Path) -> bool:
-        source, _, what = split_suffix(path)[0].rpartition("_")
-        return what in RESULTS and source in stems
-
-    return [p for p in images if not is_result(p)]
+            continue
+        everything = sorted(path.iterdir())
+        own = [p for p in without_results(everything) if is_image(p)]
+        results = sum(map(is_image, everything)) - len(own)
+        if not own:
+            but = f" but {results} results of earlier runs" if results else ""
+            raise ImageError(
+                f"The folder {path} holds no image{but} (TIFF, OME-Zarr, NIfTI, PNG, JPEG)."
+            )
+        found.update(dict.fromkeys(own))
+        skipped += results
+    return list(found), skipped
 
 
 def _recipe(

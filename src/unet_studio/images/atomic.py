@@ -2,12 +2,16 @@
 
 Everything is written under a temporary name in the folder of the target,
 flushed to the disk, and renamed. A crash leaves the old file, or a leftover
-with ``.partial-`` in its name, never half a result under the final name.
+with ``.partial-`` in its name, never half a result under the final name. The
+name says which process of which machine wrote it, so that a later run can tell
+the remains of a dead one (:mod:`unet_studio.images.leftovers`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -18,6 +22,8 @@ from typing import BinaryIO
 from unet_studio.errors import OutputError
 
 PARTIAL = ".partial-"
+# A folder that holds what is being replaced, under its own name.
+PREVIOUS = ".previous-"
 _LONGEST_NAME = 255  # bytes, on every common file system
 
 
@@ -68,7 +74,9 @@ def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
     OutputError
         If something is there that must not be replaced, or the disk does not take it.
     """
-    partial, old = _partial_name(target), _partial_name(target)
+    partial = _partial_name(target)
+    holder = target.with_name(_tag(PREVIOUS))
+    old = holder / target.name
     in_the_way = target.exists() and not target.is_symlink()
     if in_the_way and not (replaceable and target.is_dir()):
         raise OutputError(
@@ -82,17 +90,15 @@ def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
         if target.is_symlink():
             target.unlink()
         elif in_the_way:
+            holder.mkdir()
             target.rename(old)
         partial.rename(target)
         _sync_folder(target.parent)
     except OSError as error:
-        if old.exists() and not target.exists():
-            old.rename(target)
         raise cannot_write(target, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        restore(old, target)
 
 
 def cannot_write(target: Path, error: OSError) -> OutputError:
@@ -103,8 +109,26 @@ def cannot_write(target: Path, error: OSError) -> OutputError:
     )
 
 
+def restore(old: Path, target: Path) -> None:
+    """Put a folder back if nothing took its place; remove its holder then."""
+    if old.exists() and not os.path.lexists(target):
+        with suppress(OSError):
+            old.rename(target)
+    if os.path.lexists(target):
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def host_tag() -> str:
+    """Return eight letters that stand for this machine."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _tag(kind: str) -> str:
+    return f"{kind}{host_tag()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
 def _partial_name(target: Path) -> Path:
-    ending = f"{PARTIAL}{uuid.uuid4().hex}"
+    ending = _tag(PARTIAL)
     kept = target.name.encode()[: _LONGEST_NAME - len(ending)].decode(errors="ignore")
     return target.with_name(kept + ending)
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+# Reading again is only for the message; beyond so many blocks it takes too long.
+_MOST_BLOCKS = 64
+
 
 def failing_block(array: Any, key: Sequence[slice | int]) -> tuple[slice, ...] | None:
     """Return the first block of an array that fails within a region.
 
-    Reads the region once more, block by block: only for use after an error.
+    Reads up to 64 blocks of the region once more: only for use after an error.
 
     Parameters
     ----------
@@ -23,7 +26,8 @@ def failing_block(array: Any, key: Sequence[slice | int]) -> tuple[slice, ...] |
     Returns
     -------
     tuple of slice, or None
-        Bounds of the block; None if the array has no blocks, or none fails now.
+        Bounds of the block; None if the array has no blocks, or none of those read
+        fails now.
     """
     chunks = getattr(array, "chunks", None)
     if not chunks or len(chunks) != len(key):
@@ -32,9 +36,11 @@ def failing_block(array: Any, key: Sequence[slice | int]) -> tuple[slice, ...] |
         [block for block in _bounds(size, length) if _overlap(block, wanted, length)]
         for size, length, wanted in zip(chunks, array.shape, key, strict=True)
     ]
-    for block in itertools.product(*axes):
+    for block in itertools.islice(itertools.product(*axes), _MOST_BLOCKS):
         try:
             np.asarray(array[block])
+        except MemoryError:
+            return None
         except Exception:  # any back end raises its own; that it raises is the answer
             return block
     return None

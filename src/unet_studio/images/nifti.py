@@ -116,13 +116,14 @@ def _names(path: Path, shape: tuple[int, ...], header: Any, given: str | None) -
 def _axes(names: str, header: Any) -> Axes:
     space, time = header.get_xyzt_units()
     space, time = (unit_name(_XYZT_UNITS.get(u, PIXEL)) for u in (space, time))
-    sizes = [float(z) for z in header.get_zooms()]
-    good = [s if np.isfinite(s) and s > 0 else 1.0 for s in sizes]
+    # By letter: a dimension that the user names otherwise has no known step.
+    sizes = {a: float(z) for a, z in zip(_ORDER, header.get_zooms(), strict=False) if a != "C"}
+    good = {a: s for a, s in sizes.items() if np.isfinite(s) and s > 0}
     return Axes(
         names,
-        tuple(1.0 if a == "C" else s for a, s in zip(names, good, strict=True)),
+        tuple(good.get(a, 1.0) for a in names),
         (),
-        tuple({"C": PIXEL, "T": time}.get(a, space) for a in names),
+        tuple({"T": time}.get(a, space) if a in sizes else PIXEL for a in names),
     )
 
 

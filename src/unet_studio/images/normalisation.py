@@ -7,20 +7,25 @@ stretched to full contrast, and tiles would disagree along their seams.
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.errors import ImageError
+from unet_studio.errors import ImageError, RecipeError
+from unet_studio.recipe import Normalisation
 from unet_studio.registry import Registry
 
 # At most this many values per channel enter the statistics. An even subsample
 # of 4 million moves a percentile by far less than the noise of a camera.
 _SAMPLE_LIMIT = 4_000_000
 _LARGEST = float(np.finfo(np.float32).max)
+# A range this small beside the values themselves is rounding, not contrast.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -72,29 +77,70 @@ class Scaling:
 
 
 def sample_for_statistics(image: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the finite values of an even subsample, axes (C, values).
+    """Return the values of an even subsample that are finite in some channel.
 
     Parameters
     ----------
     image : array of any real dtype, axes (C, ...)
+
+    Returns
+    -------
+    array of float64, axes (C, values)
+        NaN where a channel is not finite and another is.
 
     Raises
     ------
     ImageError
         If no pixel at all is finite.
     """
+    return known_pixels(subsample(image))
+
+
+def subsample(image: NDArray[Any], limit: int = _SAMPLE_LIMIT) -> NDArray[np.float64]:
+    """Return at most ``limit`` values per channel, evenly spread; NaN where not finite.
+
+    Parameters
+    ----------
+    image : array of any real dtype, axes (C, ...)
+    limit : int
+
+    Returns
+    -------
+    array of float64, axes (C, values)
+    """
     flat = image.reshape(image.shape[0], -1)
-    step = max(1, -(-flat.shape[1] // _SAMPLE_LIMIT))
+    step = max(1, -(-flat.shape[1] // limit))
     while math.gcd(step, image.shape[-1]) > 1 and step > 1:
         step += 1  # else only a few columns of the image would be looked at
     values = flat[:, ::step].astype(np.float64)
-    finite = np.isfinite(values).all(axis=0)
-    if not finite.any():
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def known_pixels(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave out the pixels that are NaN in every channel.
+
+    Parameters
+    ----------
+    values : array of float64, axes (C, values)
+
+    Raises
+    ------
+    ImageError
+        If no pixel is left.
+    """
+    known = ~np.isnan(values).all(axis=0)
+    if not known.any():
         raise ImageError(
             "The image has no finite pixel (all are NaN or infinite); there is nothing "
             "to segment. Check how it was made or loaded."
         )
-    return values[:, finite]
+    return values[:, known]
+
+
+def _is_wide(width: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a range is more than rounding, and its inverse a normal number."""
+    return np.asarray(width > np.maximum(np.finfo(np.float64).tiny, _ROUNDING * magnitude))
 
 
 def _scaling(
@@ -102,8 +148,8 @@ def _scaling(
     width: NDArray[np.float64],
     clip: tuple[float, float] | None,
 ) -> Scaling:
-    # The inverse of anything narrower than the smallest normal number overflows.
-    constant = ~(width > np.finfo(np.float64).tiny)
+    """Return the scaling of ``low`` to 0 and ``low + width`` to 1; width 0 is constant."""
+    constant = ~(width > 0)
     gain = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, width))
     return Scaling(
         offset=tuple(low.tolist()),
@@ -125,6 +171,7 @@ def percentile_scaling(
     Parameters
     ----------
     sample : array of float64, axes (C, values)
+        NaN does not count.
     low, high : float
         Percentiles, 0 to 100.
     clip : tuple of float or None
@@ -132,27 +179,75 @@ def percentile_scaling(
     joint : bool
         One pair of percentiles for all channels (colour images, where the
         ratio of the channels carries meaning) instead of one per channel.
+
+    Raises
+    ------
+    RecipeError
+        If an option is out of range.
     """
-    if joint:
-        bounds = np.percentile(sample, [low, high])
-        lows, highs = (np.full(len(sample), bound) for bound in bounds)
-    else:
-        lows, highs = np.percentile(sample, [low, high], axis=1)
-    if not (highs > lows).all():
-        # Nearly empty images: the percentiles fall on one value although a few
-        # pixels differ. The full range is then the only contrast there is.
-        full_low, full_high = sample.min(axis=1), sample.max(axis=1)
-        if joint:
-            full_low[:], full_high[:] = full_low.min(), full_high.max()
-        flat = ~(highs > lows)
-        lows = np.where(flat, full_low, lows)
-        highs = np.where(flat, full_high, highs)
-    return _scaling(lows, highs - lows, clip)
+    clip = _checked_percentiles(low, high, clip, joint)
+    groups = [sample[~np.isnan(sample)]] * len(sample) if joint else _channel_values(sample)
+    empty = np.asarray(np.isnan(sample).all(axis=1))
+    bounds, ranges = np.zeros((2, len(sample))), np.zeros((2, len(sample)))
+    for channel in np.flatnonzero(~empty):
+        if joint and channel and not empty[0]:
+            bounds[:, channel], ranges[:, channel] = bounds[:, 0], ranges[:, 0]
+            continue
+        values = groups[channel]
+        bounds[:, channel] = np.percentile(values, [low, high])
+        ranges[:, channel] = values.min(), values.max()
+    # Nearly empty images: the percentiles fall on one value although a few
+    # pixels differ. The full range is then the only contrast there is.
+    wide = _is_wide(bounds[1] - bounds[0], np.abs(bounds).max(axis=0))
+    lows, highs = np.where(wide, bounds, ranges)
+    width = highs - lows
+    wide = _is_wide(width, np.maximum(np.abs(lows), np.abs(highs)))
+    return _scaling(lows, np.where(wide, width, 0.0), clip)
+
+
+def _checked_percentiles(
+    low: float, high: float, clip: Sequence[float] | None, joint: bool
+) -> tuple[float, float] | None:
+    if not 0 <= low < high <= 100:
+        raise RecipeError(
+            f"Percentiles low={low} and high={high} can not be used: 0 <= low < high <= 100."
+        )
+    if not isinstance(joint, bool):
+        raise RecipeError(f"joint is {joint!r}; it can be true or false.")
+    if clip is None:
+        return None
+    if len(clip) != 2 or not clip[0] < clip[1]:
+        raise RecipeError(f"clip is {clip!r}; give two numbers, the smaller one first.")
+    return float(clip[0]), float(clip[1])
+
+
+def _channel_values(sample: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return the finite values of each channel."""
+    return [channel[~np.isnan(channel)] for channel in sample]
 
 
 def zscore_scaling(sample: NDArray[np.float64]) -> Scaling:
-    """Zero mean and unit standard deviation per channel."""
-    return _scaling(sample.mean(axis=1), sample.std(axis=1), None)
+    """Zero mean and unit standard deviation per channel; NaN does not count."""
+    if np.isnan(sample).any():
+        values = [v if v.size else np.zeros(1) for v in _channel_values(sample)]
+        parts = [_moments(v[None]) for v in values]
+        mean, std, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
+    else:
+        mean, std, low, high = _moments(sample)
+    # The deviation of equal values is rarely exactly 0: their mean is rounded.
+    wide = (high > low) & _is_wide(std, np.maximum(np.abs(low), np.abs(high)))
+    return _scaling(mean, np.where(wide, std, 0.0), None)
+
+
+def _moments(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return mean, standard deviation, minimum and maximum of each channel."""
+    low, high = sample.min(axis=1), sample.max(axis=1)
+    largest = max(abs(float(low.min())), abs(float(high.max())))
+    # Squares of numbers beyond this overflow or vanish. A power of 2 changes no digit.
+    exponent = math.frexp(largest)[1] if largest and not 1e-140 < largest < 1e140 else 0
+    scaled = np.ldexp(sample, -exponent) if exponent else sample
+    mean, std = scaled.mean(axis=1), scaled.std(axis=1)
+    return np.ldexp(mean, exponent), np.ldexp(std, exponent), low, high
 
 
 def fixed_scaling(
@@ -165,14 +260,57 @@ def fixed_scaling(
     Parameters
     ----------
     sample : array of float64, axes (C, values)
-        Only its channel count is used.
+        Only its channel count is used, and which channels are NaN throughout:
+        those count as constant.
     mean, std : tuple of float
         One value, or one per channel, in the image's intensity units.
+
+    Raises
+    ------
+    RecipeError
+        If a deviation is not positive or there is not one value per channel.
     """
     channels = len(sample)
-    offset = np.broadcast_to(np.asarray(mean, np.float64), (channels,))
-    width = np.broadcast_to(np.asarray(std, np.float64), (channels,))
-    return _scaling(offset, width, None)
+    given = np.atleast_1d(np.asarray(mean, np.float64)), np.atleast_1d(np.asarray(std, np.float64))
+    if any(v.ndim != 1 or v.size not in (1, channels) for v in given):
+        raise RecipeError(
+            f"mean={mean!r} and std={std!r} do not fit {channels} channel(s); give one value, or "
+            "one per channel."
+        )
+    if not (np.isfinite(given[0]).all() and (given[1] > np.finfo(np.float64).tiny).all()):
+        raise RecipeError(f"mean={mean!r}, std={std!r}: means are finite, deviations positive.")
+    offset, width = (np.broadcast_to(v, (channels,)) for v in given)
+    return _scaling(offset, np.where(np.isnan(sample).all(axis=1), 0.0, width), None)
+
+
+def check_normalisation(normalisation: Normalisation) -> None:
+    """Refuse a normalisation whose method or options do not exist or are out of range.
+
+    Needs no image, so that a wrong recipe is refused before anything is read.
+
+    Raises
+    ------
+    RecipeError
+        Naming the options that there are.
+    """
+    normaliser, options = NORMALISERS.load(normalisation.method), normalisation.options
+    parameters = list(inspect.signature(normaliser).parameters.values())[1:]
+    known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    what = f"Its options are: {', '.join(known)}." if known else "It has no options."
+    where = f"Normalisation {normalisation.method!r}"
+    unknown = sorted(set(options) - set(known))
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise RecipeError(f"{where} has no option {', '.join(map(repr, unknown))}. {what}")
+    # An option per channel fits only so many channels; any other number of them is a
+    # matter of the image.
+    lengths = [len(v) for v in options.values() if isinstance(v, list | tuple)]
+    trial = np.tile(np.linspace(0, 1, 16), (max(lengths, default=1) or 1, 1))
+    try:
+        normaliser(trial, **options)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error} {what}") from None
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where} can not use these options: {error}. {what}") from None
 
 
 NORMALISERS: Registry[Any] = Registry(

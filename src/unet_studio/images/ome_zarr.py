@@ -160,22 +160,24 @@ def _axes(path: Path, image: Any, level: int, shape: tuple[int, ...], given: str
             scale, translate = scale * values, translate * values
         else:
             translate = translate + values
-    names = resolve_axes(shape, given or _letters(image), str(path))
-    free = [a == "C" for a in names]
+    letters = _letters(image)
+    names = resolve_axes(shape, given or "".join(letters), str(path))
+    # By letter: whoever renames an axis says that its step means something else.
+    place = {letter: i for i, letter in enumerate(letters) if letter != "C"}
     return Axes(
         names,
-        tuple(1.0 if c else float(s) for c, s in zip(free, scale, strict=True)),
-        tuple(0.0 if c else float(t) for c, t in zip(free, translate, strict=True)),
+        tuple(float(scale[place[a]]) if a in place else 1.0 for a in names),
+        tuple(float(translate[place[a]]) if a in place else 0.0 for a in names),
         tuple(
-            PIXEL if c else unit_name(getattr(a, "unit", None))
-            for c, a in zip(free, image.axes, strict=True)
+            unit_name(getattr(image.axes[place[a]], "unit", None)) if a in place else PIXEL
+            for a in names
         ),
     )
 
 
-def _letters(image: Any) -> str:
+def _letters(image: Any) -> list[str]:
     by_type = {"time": "T", "channel": "C"}
-    return "".join(by_type.get(str(a.type), a.name.upper()) for a in image.axes)
+    return [by_type.get(str(a.type), a.name.upper()) for a in image.axes]
 
 
 def _channel_names(metadata: Any) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from unet_studio.images.atomic import atomic_file
 from unet_studio.images.deferred import DeferredArray
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, check_stored, declared_bytes
+from unet_studio.images.palette import NUMBERS
 from unet_studio.images.volume import Volume
 
 _PNG_HEADER = 26  # signature, IHDR up to the colour type
@@ -41,6 +42,7 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
         with _quiet_bombs(), Image.open(path) as image:
             width, height = image.size
             target = _target_mode(image)
+            by_number = image.mode == "P"
     except Image.DecompressionBombError:
         raise ImageError(
             f"{path} declares more than {_MOST_PIXELS} pixels, too many for a picture. Save it as "
@@ -55,11 +57,15 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     check_stored(path, needed, path.stat().st_size, compressed=True)
     check_memory(path, needed, "The picture")
     names = resolve_axes(shape, axes or "YXC"[: len(shape)], str(path))
+    metadata: dict[str, Any] = {"family": "picture"}
+    if by_number and names == "YXC":
+        numbers = DeferredArray(shape[:2], np.uint8, lambda: _decode(path, "P", False))
+        metadata[NUMBERS] = Volume(numbers, Axes("YX"), source=str(path))
     return Volume(
         DeferredArray(shape, dtype, lambda: _decode(path, target, bool(deep))),
         Axes(names),
         rgb=samples >= 3 and names == "YXC",
-        metadata={"family": "picture"},
+        metadata=metadata,
     )
 
 

@@ -85,6 +85,11 @@ def read_image(
         ) from None
     except UNetStudioError:
         raise
+    except MemoryError as error:
+        raise ImageError(
+            f"{path} could not be opened: there is not enough memory. Close other programs or use "
+            "a machine with more."
+        ) from error
     except Exception as error:  # every library raises its own
         raise ImageError(
             f"{path} could not be opened as {words_of(name)}: {_first_line(error)}. "

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.axes import PIXEL, AmbiguousAxes, Axes, candidate_axes, resolve_axes
+from unet_studio.axes import PIXEL, AmbiguousAxes, Axes, candidate_axes, rearrange, resolve_axes
 from unet_studio.errors import AxesError, ImageError
 from unet_studio.images.atomic import atomic_file
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, check_stored, declared_bytes
+from unet_studio.images.palette import axes_of_numbers, coloured, colours_of
 from unet_studio.images.tiff_metadata import TiffMetadata, metadata_of
 from unet_studio.images.units import OME_SYMBOLS
 from unet_studio.images.volume import Volume
@@ -75,7 +76,9 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     with tifffile.TiffFile(path) as file:
         chosen = _choose(path, file, series, level)
         _check_size(path, file, chosen)
-        names, rgb = _names(path, chosen, axes)
+        palette = colours_of(chosen.keyframe)
+        given = axes if palette is None else axes_of_numbers(axes, len(chosen.shape))
+        names, rgb = _names(path, chosen, given)
         known = metadata_of(file, series)
         shrink = _shrink(file.series[series], chosen)
         # One run of plain bytes in the file can be mapped into memory.
@@ -85,13 +88,14 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     else:
         array = TiffArray(path, series, level)
         check_memory(path, declared_bytes(array.chunks, array.dtype), "One page or tile")
-    return Volume(
+    volume = Volume(
         array,
         _axes(names, known, shrink),
         rgb=rgb,
         channel_names=known.channel_names if "C" in names and not rgb else (),
         metadata={"family": known.family},
     )
+    return volume if palette is None else coloured(volume, palette)
 
 
 def _choose(path: Path, file: Any, series: int, level: int) -> Any:
@@ -223,14 +227,19 @@ def write(
     import tifffile
 
     array = _storable(array, labels)
-    axes = replace(axes, translate=(0.0,) * len(axes)) if _is_ome(array, axes) else axes
-    described = _ome_fields(axes) if _is_ome(array, axes) else _plain_fields(axes)
+    promised = target.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    if promised and not axes.names.endswith("YX"):  # OME-XML knows planes of Y X only
+        array = np.ascontiguousarray(rearrange(array, axes.names, axes.canonical.names))
+        axes = axes.canonical
+    ome = _is_ome(array, axes, promised)
+    axes = replace(axes, translate=(0.0,) * len(axes)) if ome else axes
+    described = _ome_fields(axes) if ome else _plain_fields(axes)
     large = min(array.shape[-2:]) >= _TILED_FROM
     with atomic_file(target) as stream:
         tifffile.imwrite(
             stream,
             array,
-            ome=_is_ome(array, axes),
+            ome=ome,
             bigtiff=array.nbytes > _CLASSIC_LIMIT,
             photometric="minisblack",
             compression="zlib",
@@ -250,9 +259,9 @@ def _storable(array: NDArray[Any], labels: bool) -> NDArray[Any]:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _is_ome(array: NDArray[Any], axes: Axes) -> bool:
-    """Whether OME-XML is needed and can say it all."""
-    wanted = len(axes) > 2 or set(axes.units) != {PIXEL} or set(axes.scale) != {1.0}
+def _is_ome(array: NDArray[Any], axes: Axes, promised: bool) -> bool:
+    """Whether OME-XML is needed, or promised by the name, and can say it all."""
+    wanted = promised or len(axes) > 2 or set(axes.units) != {PIXEL} or set(axes.scale) != {1.0}
     return wanted and axes.names.endswith("YX") and array.dtype.name in _OME_TYPES
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.axes import Axes, rearrange, resolve_axes
+from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
 from unet_studio.errors import AxesError, ImageError, UNetStudioError
 
 
@@ -167,6 +167,12 @@ class Volume:
             block = np.asarray(self.array[key])
         except UNetStudioError:
             raise  # says it all already
+        except MemoryError as error:
+            raise ImageError(
+                f"{self.source or self.name} could not be read: there is not enough memory for "
+                "this part. Close other programs, or save the image as OME-Zarr or tiled TIFF, "
+                "which can be read in smaller parts."
+            ) from error
         except Exception as error:  # any storage back end raises its own
             raise ImageError(
                 f"{self.source or self.name} could not be read{self._where(key)}: "
@@ -212,7 +218,14 @@ def check_array(array: Any, name: str) -> None:
         raise ImageError(
             f"{name!r} is a {type(array).__name__}; pass a numpy, dask or zarr array."
         )
-    dtype = np.dtype(array.dtype)
+    try:
+        dtype = np.dtype(array.dtype)
+    except TypeError:  # a tensor of torch or tensorflow: a dtype of its own kind
+        raise ImageError(
+            f"{name!r} is a {type(array).__module__}.{type(array).__name__} with values of type "
+            f"{array.dtype}; pass a numpy, dask or zarr array (for a torch tensor, "
+            "tensor.cpu().numpy())."
+        ) from None
     if dtype.kind not in "buif":
         raise ImageError(
             f"{name!r} holds values of type {dtype}; only whole and real numbers can be "
@@ -226,6 +239,24 @@ def check_array(array: Any, name: str) -> None:
         raise ImageError(
             f"{name!r} is empty (shape {tuple(array.shape)}); there is nothing to segment."
         )
+
+
+def axes_by_letter(names: str, known: Axes) -> Axes:
+    """Return axes called ``names``; scale, position and units are those of the same letter.
+
+    Parameters
+    ----------
+    names : str
+        One letter per dimension. One that ``known`` lacks gets a scale of 1 pixel.
+    known : Axes
+    """
+    place = {letter: i for i, letter in enumerate(known.names)}
+    return Axes(
+        names,
+        tuple(known.scale[place[a]] if a in place else 1.0 for a in names),
+        tuple(known.translate[place[a]] if a in place else 0.0 for a in names),
+        tuple(known.units[place[a]] if a in place else PIXEL for a in names),
+    )
 
 
 def as_volume(
@@ -242,7 +273,8 @@ def as_volume(
     Parameters
     ----------
     image : Volume or numpy, dask or zarr array
-        A Volume is passed through (``axes`` then replaces its axis names).
+        A Volume is passed through; ``axes`` then replaces its axis names. Scale and
+        units stay with their letters, and a letter that is new has a scale of 1 pixel.
     axes : str, optional
         One letter out of TCZYX per dimension. Needed for three and more
         dimensions, except for 8-bit pictures of shape (Y, X, 3 or 4).
@@ -263,7 +295,7 @@ def as_volume(
         same_channel = "C" in names and names.find("C") == image.axes.names.find("C")
         return replace(
             image,
-            axes=replace(image.axes, names=names),
+            axes=axes_by_letter(names, image.axes),
             rgb=image.rgb and same_channel,
         )
     check_array(image, name)
@@ -274,5 +306,6 @@ def as_volume(
         axes = {3: "YXC", 4: None}.get(len(shape))
     names = resolve_axes(shape, axes, repr(name))
     if rgb is None:
-        rgb = names.endswith("C") and looks_like_colour(shape[-3:], image.dtype)
+        # Four channels whose axes are named may as well be four stains.
+        rgb = names.endswith("C") and shape[-1] == 3 and looks_like_colour(shape[-3:], image.dtype)
     return Volume(image, Axes(names, tuple(scale), (), tuple(units)), name, name, rgb)

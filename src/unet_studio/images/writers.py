@@ -12,11 +12,13 @@ import numpy as np
 
 from unet_studio.axes import Axes
 from unet_studio.errors import AxesError, OutputError
-from unet_studio.images.atomic import atomic_file
+from unet_studio.images.atomic import atomic_file, cannot_write
 from unet_studio.images.formats import WRITERS, format_of, split_suffix
+from unet_studio.images.records import is_record, record_path
 
 __all__ = [
     "WRITERS",
+    "beside_labels",
     "labels_path",
     "labels_paths",
     "output_path",
@@ -45,10 +47,13 @@ def labels_path(input_path: Path | str, output_dir: Path | str) -> Path:
 
 
 def labels_paths(inputs: Iterable[Path | str], output_dir: Path | str) -> dict[Path, Path]:
-    """Return where the labels of many inputs go, each to a name of its own.
+    """Return where the labels of many inputs go, each to a stem of its own.
 
-    Inputs that would share a name (``a.png`` and ``a.jpg``, or files of one name
-    from two folders) get their old suffix or a number into the new name.
+    Every other result of an input (table, probabilities, record) is called after
+    the same stem, so no two inputs share any file. Inputs that would share a stem
+    get their old suffix into the new name (``a.png`` and ``a.tif`` become ``a_png``
+    and ``a_tif``), and a number if that is not enough (files of one name from two
+    folders).
 
     Parameters
     ----------
@@ -61,22 +66,61 @@ def labels_paths(inputs: Iterable[Path | str], output_dir: Path | str) -> dict[P
     dict of Path to Path
         In the order of ``inputs``.
     """
+    sources = list(dict.fromkeys(map(Path, inputs)))
+    kinds: dict[str, set[str]] = {}
+    for source in sources:
+        stem, suffix = split_suffix(source)
+        # Not told apart by case, as on macOS and Windows.
+        kinds.setdefault(stem.casefold(), set()).add(suffix.lower())
+    inputs_at = set(map(_place, sources))
     taken: set[str] = set()
     paths: dict[Path, Path] = {}
-    for source in dict.fromkeys(map(Path, inputs)):
+    for source in sources:
         stem, suffix = split_suffix(source)
-        kind = suffix.replace(".", "_").lower()
-        target = labels_path(source, output_dir)
-        ending = split_suffix(target)[1]
-        number = 1
-        # Not told apart by case, as on macOS and Windows.
-        while target.name.casefold() in taken:
-            tail = kind if number == 1 else f"{kind}_{number}"
-            target = Path(output_dir) / f"{stem}{tail}_labels{ending}"
-            number += 1
-        taken.add(target.name.casefold())
+        if len(kinds[stem.casefold()]) > 1:
+            stem += suffix.replace(".", "_").lower()
+        ending = split_suffix(labels_path(source, output_dir))[1]
+        unique, number = stem, 2
+        target = Path(output_dir) / f"{unique}_labels{ending}"
+        # An image may have the very name that a result of another would get.
+        while unique.casefold() in taken or not inputs_at.isdisjoint(_places(target)):
+            unique, number = f"{stem}_{number}", number + 1
+            target = Path(output_dir) / f"{unique}_labels{ending}"
+        taken.add(unique.casefold())
         paths[source] = target
     return paths
+
+
+def _places(target: Path) -> set[str]:
+    """Return where the image files of a result may go, in a form to compare."""
+    files = (
+        target,
+        target.with_name(target.name + ".tif"),
+        beside_labels(target, "probabilities"),
+    )
+    return set(map(_place, files))
+
+
+def _place(path: Path) -> str:
+    return os.path.normpath(path.absolute()).casefold()
+
+
+def beside_labels(target: Path, what: str, suffix: str | None = None) -> Path:
+    """Return where another result of the same input goes: ``<stem>_<what>``.
+
+    Parameters
+    ----------
+    target : Path
+        Where the labels were to go, as :func:`labels_paths` said.
+    what : str
+        Such as "probabilities".
+    suffix : str, optional
+        That of the labels by default; TIFF for PNG, which has no floating point.
+    """
+    name, ending = split_suffix(target)
+    if suffix is None:
+        suffix = ".tif" if ending.lower() == ".png" else ending
+    return target.with_name(f"{name.removesuffix('_labels')}_{what}{suffix}")
 
 
 def write_labels(
@@ -172,7 +216,13 @@ def _write(
             f"{target} has no suffix that can be written. Choose .tif, .ome.zarr, .nii.gz or .png."
         )
     refuse_input(target, known)
-    return WRITERS.load(name)(array, axes, target, metadata=known, labels=labels)
+    writer = WRITERS.load(name)
+    older = remove_records(target) if labels else ()
+    written = writer(array, axes, target, metadata=known, labels=labels)
+    for path in older:
+        if path != written:  # of an older run, whose PNG held its ids or held them not
+            path.unlink(missing_ok=True)
+    return written
 
 
 def refuse_input(target: Path, metadata: Mapping[str, Any]) -> None:
@@ -196,9 +246,40 @@ def refuse_input(target: Path, metadata: Mapping[str, Any]) -> None:
         )
 
 
-def record_path(labels: Path) -> Path:
-    """Return where the run record of a result goes: ``<result>.json``."""
-    return labels.with_name(labels.name + ".json")
+def remove_records(labels: Path) -> tuple[Path, ...]:
+    """Remove the run records of an older result, before it is replaced.
+
+    A record only lies beside results that are complete, and these are about not
+    to be.
+
+    Parameters
+    ----------
+    labels : Path
+        Where labels are about to be written. Those of a PNG may be in the TIFF
+        beside it.
+
+    Returns
+    -------
+    tuple of Path
+        The files of the older result.
+
+    Raises
+    ------
+    OutputError
+        If a record can not be removed.
+    """
+    older = []
+    for path in (labels, labels.with_name(labels.name + ".tif")):
+        record = record_path(path)
+        if not is_record(record):
+            continue
+        try:
+            record.unlink()
+        except OSError as error:
+            raise cannot_write(record, error) from error
+        if path.is_file():
+            older.append(path)
+    return tuple(older)
 
 
 def write_record(record: Mapping[str, Any], path: Path | str) -> Path:

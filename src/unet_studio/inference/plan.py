@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from unet_studio.axes import AXIS_WORDS, Axes
 from unet_studio.errors import AxesError
 from unet_studio.images.limits import readable_size
+from unet_studio.images.normalisation import check_normalisation
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.channels import ChannelMap, map_channels
 from unet_studio.inference.devices import free_memory, likely_device
@@ -155,6 +156,7 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
             f"The model {card.name!r} works in three dimensions, but {info.name!r} (axes "
             f"{info.axes.names}) has no {AXIS_WORDS[missing[0]]} axis. Choose a 2D model."
         )
+    check_normalisation(recipe.normalisation or card.normalisation)
     channel_map = map_channels(recipe.channels, card, info)
     device = likely_device(recipe.device)
     available = free_memory(device)

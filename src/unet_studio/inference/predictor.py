@@ -86,7 +86,9 @@ def predict_steps(
     warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
     yield Started("measuring intensities")
     normalisation = plan.recipe.normalisation or model.card.normalisation
-    scaling = measure_scaling(volume, plan.channels, normalisation, plan.channel_map.mix)
+    scaling = measure_scaling(
+        volume, plan.channels, normalisation, plan.channel_map.mix, token.raise_if_cancelled
+    )
     warnings += _intensity_warnings(scaling, plan)
     yield from (Warned(text) for text in warnings)
     yield Started("predicting", plan.tile_count)

@@ -93,4 +93,4 @@ def object_weights(labels: NDArray[np.integer]) -> NDArray[np.float32]:
     lowest = ndimage.minimum_filter(np.where(labels > 0, labels, beyond), size=_SURROUNDINGS)
     between = (highest > 0) & (lowest != highest)
     weights = np.maximum(weights, np.where(between, _GAP_WEIGHT, 1.0))
-    return np.clip(weights, 1.0, _LARGEST_WEIGHT).astype(np.float32)
+    return np.asarray(np.clip(weights, 1.0, _LARGEST_WEIGHT), np.float32)

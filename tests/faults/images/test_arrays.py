@@ -208,6 +208,62 @@ def test_F28_corrupt_chunk_of_another_program(tmp_path: Path) -> None:
 def test_axes_of_a_volume_can_be_given_anew() -> None:
     stack = as_volume(np.zeros((3, 24, 36), np.uint8), "ZYX", scale=(2, 1, 1))
     movie = as_volume(stack, "TYX")
-    assert (movie.axes.names, movie.axes.scale) == ("TYX", (2, 1, 1))
+    assert (movie.axes.names, movie.axes.scale) == ("TYX", (1, 1, 1))  # a depth is no interval
     with pytest.raises(AxesError, match="3 dimensions"):
         as_volume(stack, "YX")
+
+
+def test_scale_and_units_follow_their_letters() -> None:
+    stack = as_volume(
+        np.zeros((3, 24, 36), np.uint8), "ZYX", scale=(2, 0.5, 0.25), units=("nm", "um", "mm")
+    )
+    turned = as_volume(stack, "XZY").axes
+    assert (turned.scale, turned.units) == ((0.25, 2, 0.5), ("mm", "nm", "um"))
+    movie = as_volume(stack, "TYX").axes
+    assert (movie.scale, movie.units) == ((1, 0.5, 0.25), ("pixel", "um", "mm"))
+
+
+def test_four_channels_of_named_axes_are_not_taken_for_colours() -> None:
+    picture = np.zeros((64, 64, 4), np.uint8)
+    assert as_volume(picture).rgb
+    assert (as_volume(picture, "YXC").rgb, as_volume(picture, "YXC").info.channels) == (False, 4)
+    assert not as_volume(np.zeros((2, 64, 64, 4), np.uint8), "ZYXC").rgb
+    assert as_volume(picture[..., :3], "YXC").rgb
+    assert as_volume(picture, "YXC", rgb=True).rgb
+
+
+def test_a_tensor_is_refused_by_name() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ImageError, match=r"torch\.Tensor .*pass a numpy.*\.cpu\(\)\.numpy\(\)"):
+        as_volume(torch.zeros(8, 8))
+
+
+class _Broken:
+    """A chunked array of which no block can be read."""
+
+    shape, dtype, chunks = (1000, 1000), np.dtype("u1"), (10, 10)
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.reads = error, 0
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        self.reads += 1
+        if self.reads > 1 and not isinstance(self.error, MemoryError):
+            return np.zeros(1)  # every block alone is well: all of them are tried
+        raise self.error
+
+
+def test_too_little_memory_is_not_taken_for_damage() -> None:
+    array = _Broken(MemoryError())
+    with pytest.raises(ImageError, match="not enough memory") as caught:
+        as_volume(array, name="huge").read()
+    assert "damaged" not in str(caught.value)
+    assert "huge" in str(caught.value)
+    assert array.reads == 1
+
+
+def test_the_failing_block_is_not_searched_for_ever() -> None:
+    array = _Broken(OSError("bad sector"))
+    with pytest.raises(ImageError, match="bad sector"):
+        as_volume(array).read()
+    assert array.reads <= 65

@@ -138,3 +138,26 @@ def test_scores_that_can_not_be_written_are_not_a_success(folders, tmp_path):
     result = run(labels, truth, "--json", tmp_path / "s.json")
     assert result.exit_code == 2
     assert "s.json" in result.output
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_labels_in_colours_are_compared_by_number(unet_studio, tmp_path, suffix):
+    labels = np.zeros((40, 40), np.uint8)
+    labels[2:9, 2:9], labels[20:30, 20:30] = 1, 2
+    colours = np.zeros((256, 3), np.uint8)
+    colours[1], colours[2] = (255, 0, 0), (255, 0, 0)  # one colour: only the numbers differ
+    if suffix == "png":
+        image = Image.fromarray(labels).convert("P")
+        image.putpalette(colours.ravel().tolist())
+        image.save(tmp_path / "truth.png")
+    else:
+        colormap = colours.T.astype(np.uint16) * 257
+        tifffile.imwrite(tmp_path / "truth.tif", labels, photometric="palette", colormap=colormap)
+    Image.fromarray(labels).save(tmp_path / "found.png")
+    ended = unet_studio(
+        "evaluate", tmp_path / "found.png", tmp_path / f"truth.{suffix}", "--json",
+        tmp_path / "s.json",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    scores = json.loads((tmp_path / "s.json").read_text())["together"]
+    assert (scores["truth"], scores["true_positives"]) == (2, 2)

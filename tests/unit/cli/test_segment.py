@@ -129,13 +129,77 @@ def test_running_again_replaces_the_results(unet_studio, mixed, tiny_model, tmp_
         np.testing.assert_array_equal(tifffile.imread(output / name), labels)
 
 
-def test_results_beside_their_images_are_no_images(unet_studio, grey, tiny_model, tmp_path):
+def test_results_beside_their_images_are_no_images(unet_studio, tiny_model, tmp_path):
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(picture()).save(tmp_path / name)
+    tifffile.imwrite(tmp_path / "a.tif", picture(seed=2))
+    tifffile.imwrite(tmp_path / "x.tif", picture(seed=3))
+    tifffile.imwrite(tmp_path / "x_labels.tif", picture(seed=4))  # the user's own
     arguments = ("segment", tmp_path, "-m", tiny_model, "-o", tmp_path, "--probabilities")
-    assert unet_studio(*arguments).code == 0
     ended = unet_studio(*arguments)
     assert ended.code == 0, ended.err
-    assert not list(tmp_path.glob("*labels_labels*"))
-    assert not list(tmp_path.glob("*probabilities_labels*"))
+    assert "x_labels.tif: " in ended.out
+    names = sorted(p.name for p in tmp_path.iterdir())
+    again = unet_studio(*arguments)
+    assert again.code == 0, again.err
+    assert "10 results of earlier runs left out" in again.out
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+def test_a_folder_of_results_only_can_not_start(unet_studio, grey, tiny_model, tmp_path):
+    assert unet_studio("segment", grey, "-m", tiny_model, "-o", tmp_path / "r").code == 0
+    ended = unet_studio("segment", tmp_path / "r", "-m", tiny_model, "-o", tmp_path / "s")
+    assert ended.code == 1
+    assert "holds no image but 1 result" in " ".join(ended.err.split())
+
+
+def test_all_results_of_inputs_of_one_stem_are_kept(unet_studio, tiny_model, tmp_path):
+    for number, name in enumerate(("a.png", "a.tif", "a.ome.tif")):
+        save = tifffile.imwrite if "tif" in name else lambda p, i: Image.fromarray(i).save(p)
+        save(tmp_path / name, picture((40 + number, 48), number))
+    ended = unet_studio(
+        "segment", tmp_path, "-m", tiny_model, "-o", tmp_path / "r", "--probabilities"
+    )
+    assert ended.code == 0, ended.err
+    records = [json.loads(p.read_text()) for p in (tmp_path / "r").glob("*.json")]
+    listed = [name for record in records for name in record["outputs"]]
+    assert len(listed) == len(set(listed)) == 9
+    for record in records:
+        labels, _, likely = (tmp_path / "r" / name for name in record["outputs"])
+        assert list(read_image(labels).info.shape) == record["image"]["shape"]
+        assert read_image(likely).read().shape[1:] == tuple(record["image"]["shape"])
+
+
+def test_leftovers_of_a_killed_run_are_removed(unet_studio, grey, tiny_model, tmp_path):
+    output = tmp_path / "r"
+    output.mkdir()
+    killed = subprocess.Popen(
+        [
+            sys.executable, "-c",
+            "import sys, time, pathlib\n"
+            "from unet_studio.images.atomic import atomic_file, atomic_folder\n"
+            f"folder = pathlib.Path({str(output)!r})\n"
+            "with atomic_file(folder / 'a.tif'), "
+            "atomic_folder(folder / 'b.zarr', replaceable=False) as b:\n"
+            "    (b / 'chunk').write_text('x')\n"
+            "    print('writing', flush=True)\n"
+            "    time.sleep(60)\n",
+        ],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "writing\n"
+        common = ("segment", grey, "-m", tiny_model, "-o", output)
+        assert unet_studio(*common).code == 0
+        assert len(list(output.glob("*.partial-*"))) == 2  # still being written
+    finally:
+        killed.kill()
+        killed.communicate()
+    assert len(list(output.glob("*.partial-*"))) == 2
+    assert unet_studio(*common).code == 0
+    assert not list(output.glob("*.partial-*"))
+    assert (output / "cells.v2_labels.tif").exists()
 
 
 def test_probabilities_are_written_where_asked(unet_studio, grey, tiny_model, tmp_path):

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unet_studio.errors import ImageError
+from unet_studio.errors import ImageError, RecipeError
 from unet_studio.images.normalisation import (
     NORMALISERS,
+    check_normalisation,
     fixed_scaling,
     percentile_scaling,
     sample_for_statistics,
     zscore_scaling,
 )
+from unet_studio.recipe import Normalisation
 
 RNG = np.random.default_rng(5)
 
@@ -147,3 +149,97 @@ def test_the_input_is_not_touched_and_not_shared(image: np.ndarray) -> None:
     assert not np.shares_memory(scaled, image)
     scaled[:] = -1
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-5, 123456.789, 1e200, -1e-200])
+@pytest.mark.parametrize("scaling", [zscore_scaling, percentile_scaling])
+def test_rounding_is_no_contrast(scaling, value: float) -> None:
+    flat = np.full((1, 333, 1001), value)
+    assert scaling(sample_for_statistics(flat)).constant_channels == (0,)
+    flat[0, ::2] = np.nextafter(value, np.inf)
+    assert scaling(sample_for_statistics(flat)).constant_channels == (0,)
+
+
+def test_one_huge_pixel_does_not_make_the_rest_constant() -> None:
+    image = RNG.random((1, 200, 200))
+    image[0, 5, 5] = 1e30
+    assert percentile_scaling(sample_for_statistics(image)).constant_channels == ()
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_the_scaling_of_finite_images_is_what_it_always_was(joint: bool, dtype: type) -> None:
+    """Shipped models were trained with it: every bit counts."""
+    image = (RNG.random((3, 331, 257)) ** 4 * 255).astype(dtype)
+    image[1] //= 7
+    sample = image.reshape(3, -1).astype(np.float64)
+    if joint:
+        low, high = np.percentile(sample, [0.5, 99.9])
+        lows, highs = np.full(3, low), np.full(3, high)
+    else:
+        lows, highs = np.percentile(sample, [0.5, 99.9], axis=1)
+    scaling = percentile_scaling(sample_for_statistics(image), joint=joint)
+    assert scaling.offset == tuple(lows)
+    assert scaling.gain == tuple(1 / (highs - lows))
+
+
+@pytest.mark.parametrize("name", NORMALISERS.names())
+@pytest.mark.parametrize("blank", [0, 1])
+def test_a_channel_of_nan_counts_as_constant(name: str, blank: int, image: np.ndarray) -> None:
+    normaliser = NORMALISERS.load(name)
+    other = 1 - blank
+    alone = normaliser(sample_for_statistics(image[other : other + 1]))
+    image[blank] = np.nan
+    scaling = normaliser(sample_for_statistics(image))
+    assert scaling.constant_channels == (blank,)
+    assert scaling.gain[blank] == 0
+    assert scaling.gain[other] == pytest.approx(alone.gain[0], rel=1e-12)
+    assert (scaling.apply(image)[blank] == 0).all()
+
+
+def test_every_channel_is_measured_where_it_is_finite(image: np.ndarray) -> None:
+    whole = [percentile_scaling(sample_for_statistics(c[None])) for c in (image[0], image[1, 32:])]
+    image[1, :32] = np.nan
+    scaling = percentile_scaling(sample_for_statistics(image))
+    assert scaling.offset == tuple(w.offset[0] for w in whole)
+    assert scaling.gain == tuple(w.gain[0] for w in whole)
+    together = percentile_scaling(sample_for_statistics(image), joint=True)
+    assert together.offset == (np.nanpercentile(image, 0.5),) * 2
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "helpful"),
+    [
+        ("percentile", {"lo": 1}, "no option 'lo'. Its options are: low, high, clip, joint"),
+        ("percentile", {"low": -3}, "low=-3 and high=99.9 can not be used"),
+        ("percentile", {"low": 60, "high": 40}, "low=60"),
+        ("percentile", {"low": float("nan")}, "low=nan"),
+        ("percentile", {"low": "few"}, "Its options are: low"),
+        ("percentile", {"clip": [1]}, "clip is"),
+        ("percentile", {"clip": 3}, "Its options are: low"),
+        ("percentile", {"joint": "no"}, "joint is 'no'"),
+        ("zscore", {"low": 1}, "no option 'low'. It has no options"),
+        ("fixed", {"std": [0.0]}, "deviations positive"),
+        ("fixed", {"mean": [1, 2], "std": [1, 2, 3]}, "do not fit"),
+        ("fixed", {"mean": ["red"]}, "Its options are: mean, std"),
+        ("nothing", {}, "Known: percentile, zscore, fixed"),
+    ],
+)
+def test_options_are_checked_without_an_image(method: str, options: dict, helpful: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_normalisation(Normalisation(method=method, options=options))
+    assert helpful in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("percentile", {}),
+        ("percentile", {"low": 0, "high": 100, "clip": None, "joint": True}),
+        ("percentile", {"clip": [-1, 3]}),
+        ("zscore", {}),
+        ("fixed", {"mean": [0.1, 0.2, 0.3], "std": [1.0]}),
+    ],
+)
+def test_good_options_pass(method: str, options: dict) -> None:
+    check_normalisation(Normalisation(method=method, options=options))

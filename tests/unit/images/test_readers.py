@@ -13,10 +13,11 @@ import tifffile
 import zarr
 from PIL import Image
 
-from unet_studio.axes import AmbiguousAxes
+from unet_studio.axes import AmbiguousAxes, Axes
 from unet_studio.errors import AxesError, ImageError
 from unet_studio.images.formats import FORMATS, READERS, WRITERS
 from unet_studio.images.readers import image_suffixes, is_image, read_image
+from unet_studio.images.writers import write_array
 
 RNG = np.random.default_rng(1)
 
@@ -429,3 +430,27 @@ def test_importing_is_cheap() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_scale_of_a_store_follows_the_letters_that_are_given(
+    stack: np.ndarray, tmp_path: Path
+) -> None:
+    axes = Axes("ZYX", (2.0, 0.5, 0.25), (9.0, 1.0, 2.0), ("micrometer",) * 3)
+    path = write_array(stack, axes, tmp_path / "a.ome.zarr")
+    movie = read_image(path, axes="TYX").axes
+    assert movie.scale == (1.0, 0.5, 0.25)
+    assert movie.translate == (0.0, 1.0, 2.0)
+    assert movie.units == ("pixel", "micrometer", "micrometer")
+    assert read_image(path, axes="XZY").axes.scale == (0.25, 2.0, 0.5)
+
+
+def test_scale_of_a_nifti_follows_the_letters_that_are_given(
+    stack: np.ndarray, tmp_path: Path
+) -> None:
+    pytest.importorskip("nibabel")
+    axes = Axes("ZYX", (2.0, 0.5, 0.25), (), ("millimeter",) * 3)
+    path = write_array(stack.astype(np.int32), axes, tmp_path / "a.nii")
+    assert read_image(path).axes.scale == (0.25, 0.5, 2.0)
+    movie = read_image(path, axes="XYT").axes
+    assert movie.scale == (0.25, 0.5, 1.0)
+    assert movie.units == ("millimeter", "millimeter", "pixel")

@@ -21,6 +21,7 @@ from unet_studio.errors import AxesError, ImageError, OutputError
 from unet_studio.images import zarr_marker
 from unet_studio.images.readers import is_image, read_image
 from unet_studio.images.writers import (
+    beside_labels,
     labels_path,
     labels_paths,
     output_path,
@@ -104,6 +105,49 @@ def test_tiff_is_ome_with_zlib_and_can_be_read_elsewhere(tmp_path: Path) -> None
         assert file.series[0].dtype == np.uint16
     with Image.open(path) as image:
         assert image.n_frames == 3
+
+
+@pytest.mark.parametrize("names", ["YX", "XY", "XZY"])
+def test_a_name_that_promises_ome_keeps_it(names: str, tmp_path: Path) -> None:
+    labels = _labels(300, (30, 40)) if len(names) == 2 else _labels(300, (30, 3, 40))
+    path = write_labels(labels, Axes(names), tmp_path / "a.ome.tif")
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+    back = read_image(path)
+    order = [names.index(a) for a in back.axes.names]
+    np.testing.assert_array_equal(np.asarray(back.array), labels.transpose(order))
+    assert (set(back.axes.units), set(back.axes.scale)) == ({"pixel"}, {1.0})
+
+
+OURS = {"versions": {"napari-unet-studio": "0"}}
+
+
+def test_the_record_goes_before_its_labels_are_replaced(tmp_path: Path, monkeypatch) -> None:
+    path = write_labels(_labels(3), Axes("YX"), tmp_path / "a.tif", record=OURS)
+    assert record_path(path).exists()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError):
+        write_labels(_labels(4), Axes("YX"), path, record=OURS)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_a_png_and_the_tiff_in_its_place_are_never_both_there(tmp_path: Path) -> None:
+    for largest, name in ((70_000, "a.png.tif"), (5, "a.png"), (70_000, "a.png.tif")):
+        write_labels(_labels(largest), Axes("YX"), tmp_path / "a.png", record=OURS)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [name, f"{name}.json"]
+
+
+def test_somebody_elses_json_stays_until_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png.json").write_text('{"outputs": ["a.png"]}')
+    (tmp_path / "a.png.tif").write_text("mine")
+    (tmp_path / "a.png.tif.json").write_text("[1]")
+    write_labels(_labels(3), Axes("YX"), tmp_path / "a.png")
+    assert (tmp_path / "a.png.json").exists()
+    assert (tmp_path / "a.png.tif").read_text() == "mine"
 
 
 def test_large_tiff_is_tiled(tmp_path: Path) -> None:
@@ -212,15 +256,33 @@ def test_names_of_results(name: str, expected: str) -> None:
     )
 
 
+def _every_output(target: Path) -> set[str]:
+    files = [
+        target, target.with_name(target.name + ".tif"), beside_labels(target, "objects", ".csv"),
+        beside_labels(target, "probabilities"),
+    ]  # fmt: skip
+    return {name.casefold() for f in files for name in (f.name, record_path(f).name)}
+
+
 def test_no_two_inputs_share_a_result() -> None:
-    inputs = ["a.png", "a.jpg", "a.tif", "A.TIF", "x/a.png", "y/a.png", "b.nii", "b.nii.gz"]
+    inputs = ["a.png", "a.jpg", "a.tif", "a.ome.tif", "A.TIF", "x/b.png", "y/b.png", "c_png.tif",
+              "c.png", "c.tif", "d.nii", "d.nii.gz", "alone.png"]  # fmt: skip
     paths = labels_paths(inputs, "out")
-    names = [p.name.casefold() for p in paths.values()]
-    assert len(set(names)) == len(names) == len(inputs)
-    assert paths[Path("a.png")].name == "a_labels.png"
-    assert paths[Path("b.nii.gz")].name == "b_labels.nii.gz"
-    assert paths[Path("a.tif")].name == "a_labels.tif"
-    assert paths[Path("A.TIF")].name.casefold() != "a_labels.tif"
+    assert {str(k): p.name for k, p in paths.items()} == {
+        "a.png": "a_png_labels.png",
+        "a.jpg": "a_jpg_labels.png",
+        "a.tif": "a_tif_labels.tif",
+        "a.ome.tif": "a_ome_tif_labels.ome.tif",
+        "A.TIF": "A_tif_2_labels.TIF",
+        "x/b.png": "b_labels.png",
+        "y/b.png": "b_2_labels.png",
+        "c_png.tif": "c_png_labels.tif",
+        "c.png": "c_png_2_labels.png",
+        "c.tif": "c_tif_labels.tif",
+        "d.nii": "d_nii_labels.nii",
+        "d.nii.gz": "d_nii_gz_labels.nii.gz",
+        "alone.png": "alone_labels.png",
+    }
     assert len(labels_paths(["a.png", "a.png"], "out")) == 1
 
 
@@ -351,5 +413,6 @@ def test_names_of_results_are_never_shared(stems: list[str], random: Random) -> 
     inputs = [Path(stem + random.choice(suffixes)) for stem in stems]
     paths = labels_paths(inputs, "out")
     assert list(paths) == list(dict.fromkeys(inputs))
-    assert len({p.name.casefold() for p in paths.values()}) == len(paths)
+    outputs = [_every_output(p) for p in paths.values()]
+    assert len(set().union(*outputs)) == sum(map(len, outputs))
     assert all("_labels" in p.name for p in paths.values())

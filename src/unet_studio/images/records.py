@@ -1,0 +1,69 @@
+"""Run records beside results: which files of a folder are results, and of what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unet_studio.images.formats import split_suffix
+
+RECORD = ".json"
+_OURS = "napari-unet-studio"
+# A record is a few kilobytes; a larger JSON file beside an image is something else.
+_LARGEST = 16 * 2**20
+
+
+def record_path(labels: Path) -> Path:
+    """Return where the run record of a result goes: ``<result>.json``."""
+    return labels.with_name(labels.name + RECORD)
+
+
+def is_record(path: Path) -> bool:
+    """Whether a path is a run record that this program wrote."""
+    return bool(_content(path))
+
+
+def outputs_of(record: Path) -> frozenset[str]:
+    """Return the names of the results that a run record lists; none if it is not one.
+
+    Parameters
+    ----------
+    record : Path
+        Any file, or nothing. ``a.tif.json`` is believed only if it lists ``a.tif``.
+    """
+    outputs = _content(record).get("outputs")
+    names = frozenset(n for n in outputs if isinstance(n, str)) if outputs else frozenset()
+    return names if record.name.removesuffix(RECORD) in names else frozenset()
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return {}
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict) or not isinstance(content.get("outputs", []), list):
+        return {}
+    versions = content.get("versions")
+    return content if isinstance(versions, dict) and _OURS in versions else {}
+
+
+def without_results(paths: Iterable[Path]) -> list[Path]:
+    """Leave out the results of earlier runs, each told by the run record beside it.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Everything in a folder; the records are found among it.
+    """
+    everything = list(paths)
+    results = {
+        name
+        for path in everything
+        if path.name.endswith(RECORD) and split_suffix(Path(path.name.removesuffix(RECORD)))[1]
+        for name in outputs_of(path)
+    }
+    return [p for p in everything if p.name not in results]
