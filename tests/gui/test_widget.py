@@ -40,11 +40,7 @@ def test_opening_the_widget_imports_no_torch_and_is_quick():
 
 def test_a_sample_is_segmented_without_a_line_of_code(open_studio, run, notifications):
     """The real path: shipped sample, shipped model, labels with measurements on the image."""
-    from unet_studio.models.store import list_models
-
     viewer, studio = open_studio()
-    if "nuclei" not in [entry.name for entry in list_models()]:
-        pytest.skip("the bundled model is not built yet")
     viewer.open_sample("napari-unet-studio", "nuclei_fluorescence")
     studio.header.select("nuclei")
     run(studio, timeout=120_000)

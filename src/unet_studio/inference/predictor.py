@@ -172,20 +172,17 @@ class _Run:
 
     def _forward(self, network: nn.Module, blocks: NDArray[np.float32]) -> NDArray[Any]:
         """Run the network on a batch of tiles (N, C, [Z,] Y, X)."""
-        exhausted = False
         try:
             with torch.inference_mode():
                 logits = network(to_tensor(blocks, self.device))
                 return np.asarray(self._finish(logits).cpu().numpy())
         except (torch.OutOfMemoryError, MemoryError):
-            exhausted = True
+            pass
         except RuntimeError as error:
             # torch's CPU allocator raises a bare RuntimeError.
             if "not enough memory" not in str(error):
                 raise
-            exhausted = True
-        # Here the exception, and with it the tensors of its frames, is gone.
-        assert exhausted
+        # Out of the except block: the exception, and with it the tensors of its frames, is gone.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         edge = max(self.plan.tile_shape)
@@ -219,7 +216,7 @@ class _Run:
         """Read, scale and pad one tile.
 
         Returns the tile, float32 (C, [Z,] Y, X), and where it is not finite, bool
-        ([Z,] Y, X), or None if it is everywhere.
+        ([Z,] Y, X), or None if it is finite everywhere.
         """
         region: dict[str, slice | int] = dict(job.frame)
         pad = [(0, 0)]
@@ -232,7 +229,9 @@ class _Run:
         lost = None
         if block.dtype.kind == "f":
             # A constant channel tells nothing, so what is missing of it is no loss.
-            telling = [i for i, gain in enumerate(self.scaling.gain) if gain or self._mixed]
+            telling = [
+                i for i, gain in enumerate(self.scaling.gain) if gain or self.plan.channel_map.luma
+            ]
             missing = ~np.isfinite(block[telling]).all(axis=0)
             lost = np.pad(missing, pad[1:]) if missing.any() else None
         block = self.scaling.apply(self.plan.channel_map.mix(block))
@@ -240,10 +239,6 @@ class _Run:
         # Continue by reflection: zeros would look like an edge to the network.
         padded = np.pad(block, pad, mode="symmetric") if any(p for _, p in pad) else block
         return padded, lost
-
-    @property
-    def _mixed(self) -> bool:
-        return self.plan.channel_map.luma
 
     def _finish(self, logits: torch.Tensor) -> torch.Tensor:
         if self.keep == "logits":

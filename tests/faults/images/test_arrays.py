@@ -233,7 +233,8 @@ def test_four_channels_of_named_axes_are_not_taken_for_colours() -> None:
 
 
 def test_a_tensor_is_refused_by_name() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     with pytest.raises(ImageError, match=r"torch\.Tensor .*pass a numpy.*\.cpu\(\)\.numpy\(\)"):
         as_volume(torch.zeros(8, 8))
 
