@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory) -> None:
+    """Neither read nor write what the user of this computer has."""
+    if "UNET_STUDIO_HOME" not in os.environ:
+        os.environ["UNET_STUDIO_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images with ground truth, which a plain clone does not have."""

@@ -42,14 +42,11 @@ class BlendedSum:
 
     Parameters
     ----------
-    frame : hashable
-        Which frame this is.
     shape : sequence of int
         Of the output, axes (C, [Z,] Y, X).
     """
 
-    def __init__(self, frame: Any, shape: Sequence[int]) -> None:
-        self.frame = frame
+    def __init__(self, shape: Sequence[int]) -> None:
         self.tiles = 0
         self._values = np.zeros(shape, np.float32)
         self._weights = np.zeros(shape[1:], np.float32)

@@ -17,18 +17,23 @@ from unet_studio.images.normalisation import check_normalisation
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.channels import ChannelMap, map_channels
 from unet_studio.inference.devices import free_memory, likely_device
+from unet_studio.inference.precision import BYTES, likely_precision
 from unet_studio.inference.tiling import TilePlan, plan_tiles, round_up
 from unet_studio.models.card import ModelCard
-from unet_studio.recipe import Recipe
+from unet_studio.recipe import Recipe, Tiling
 
 # Of what is free, so much may go into the activations of one batch of tiles.
 _MEMORY_SHARE = 0.35
 _MEMORY_FLOOR = 256 * 2**20
-# Beyond this, larger tiles save next to no halo work.
-_LARGEST_TILE = {2: 2048, 3: 192}
+# Of what is kept of a tile: beyond this, larger ones save next to no halo work.
+_LARGEST_CORE = {2: 2048, 3: 192}
 _LARGEST_BATCH = 16
-_CPU_ACTIVATION_LIMIT = 2 * 2**30
+_CPU_ACTIVATION_LIMIT = 3 * 2**30
 _UNKNOWN_GPU_LIMIT = 3 * 2**30
+# Pixels that may change side at seams, as a share of all; None: not one.
+_ACCEPTED_FLIPS = {"exact": None, "balanced": 1e-4, "fast": 1e-3}
+# Real images differ from the texture on which flips were measured.
+_FLIPS_SAFETY = 2.0
 # Probabilities are kept as float16; the objects step works on one frame with
 # about this many bytes per pixel (measured on the watershed).
 PROBABILITY_BYTES = 2
@@ -54,6 +59,8 @@ class RunPlan:
         Tiles per forward pass.
     device : str
         Where it will probably run.
+    precision : str
+        What the network will probably compute in.
     memory_bytes : int
         Forecast of the peak of the computer's memory, above what the process uses already.
     device_bytes : int
@@ -71,6 +78,7 @@ class RunPlan:
     frames: int
     batch: int
     device: str
+    precision: str
     memory_bytes: int
     device_bytes: int
     available_bytes: int | None
@@ -104,6 +112,11 @@ class RunPlan:
         return self.card.tile_invariant and self.halo >= (self.card.halo or 0)
 
     @property
+    def expected_flips(self) -> float | None:
+        """Share of the pixels that seams are expected to change; None if not known."""
+        return 0.0 if self.exact else _expected_flips(self.card, self.tiles)
+
+    @property
     def output_axes(self) -> Axes:
         """Axes of the labels: those of the image without channels, in its order."""
         axes = self.info.axes
@@ -118,7 +131,8 @@ class RunPlan:
         """Return the plan in one line for the user."""
         count = self.tile_count
         shape = " × ".join(str(n) for n in self.tile_shape)
-        text = f"{count} tile{'s' * (count != 1)} of {shape} px on {self.device}, about "
+        text = f"{count} tile{'s' * (count != 1)} of {shape} px on {self.device}"
+        text += f" in {self.precision}, about " if self.precision != "float32" else ", about "
         text += readable_size(self.memory_bytes)
         if self.available_bytes is not None:
             text += f" of {readable_size(self.available_bytes)} free"
@@ -166,15 +180,16 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
     frames = math.prod(info.length(a) for a in "TZ" if a not in axes)
     batch = _batch(recipe, card, tiles, frames, device, budget)
     free = free_memory("cpu")
-    memory, on_device = _forecast(card, info, tiles, batch, device)
+    precision = likely_precision(card, device, recipe.precision)
+    memory, on_device = _forecast(card, info, tiles, batch, device, BYTES[precision])
     warnings += _shortage("of memory", memory, free)
     if on_device:
         warnings += _shortage(f"on {device}", on_device, available)
     if channel_map.luma:
         warnings.append("The model takes one grey channel: red, green and blue are mixed.")
     return RunPlan(
-        recipe, card, info, channel_map, tiles, frames, batch, device, memory, on_device, free,
-        tuple(warnings),
+        recipe, card, info, channel_map, tiles, frames, batch, device, precision, memory,
+        on_device, free, tuple(warnings),
     )  # fmt: skip
 
 
@@ -191,28 +206,59 @@ def _plan(
 ) -> TilePlan:
     exact = card.tile_invariant and card.halo is not None
     needed = card.halo if exact and card.halo is not None else card.patch // 4
-    halo = needed if recipe.tiling.halo is None else round_up(recipe.tiling.halo, card.stride)
-    if recipe.tiling.tile is not None:
-        edges = [recipe.tiling.tile] * len(shape)
-    elif not exact:
-        edges = [round_up(card.patch, card.stride)] * len(shape)
+    tiling = recipe.tiling
+    if tiling.halo is not None:
+        tiles = _cut(tiling, card, shape, round_up(tiling.halo, card.stride), budget)
+    elif exact and (accepted := _ACCEPTED_FLIPS[tiling.quality]) is not None:
+        tiles = _cut_sparingly(tiling, card, shape, budget, accepted)
     else:
-        smallest = max(2 * halo + card.stride, 2 * card.stride)
-        limit = max(_LARGEST_TILE[card.ndim], smallest)
-        edges = fit_edges(shape, budget / card.bytes_per_pixel, card.stride, smallest, limit)
-    tiles = plan_tiles(shape, edges, halo, card.stride, blend=not exact)
+        tiles = _cut(tiling, card, shape, needed, budget)
     if tiles.count > 1 and not exact:
         warnings.append(
             f"The network {card.name!r} sees the whole image at once (its normalisation or "
             "attention does), so tiles can not reproduce that exactly. They overlap and are "
             "blended."
         )
-    elif tiles.count > 1 and halo < needed:
+    elif tiles.count > 1 and tiles.halo < needed and tiling.halo is not None:
         warnings.append(
-            f"The halo of {halo} px is less than the {needed} px that this network sees: "
+            f"The halo of {tiles.halo} px is less than the {needed} px that this network sees: "
             "faint seams between tiles are possible."
         )
     return tiles
+
+
+def _cut(tiling: Tiling, card: ModelCard, shape: list[int], halo: int, budget: float) -> TilePlan:
+    exact = card.tile_invariant and card.halo is not None
+    if tiling.tile is not None:
+        edges = [tiling.tile] * len(shape)
+    elif not exact:
+        edges = [round_up(card.patch, card.stride)] * len(shape)
+    else:
+        smallest = max(2 * halo + card.stride, 2 * card.stride)
+        limit = _LARGEST_CORE[card.ndim] + 2 * round_up(halo, card.stride)
+        edges = fit_edges(shape, budget / card.bytes_per_pixel, card.stride, smallest, limit)
+    return plan_tiles(shape, edges, halo, card.stride, blend=not exact)
+
+
+def _cut_sparingly(
+    tiling: Tiling, card: ModelCard, shape: list[int], budget: float, accepted: float
+) -> TilePlan:
+    """Cut with the smallest halo that is expected to change few enough pixels."""
+    for halo, _ in card.seam_flips:
+        tiles = _cut(tiling, card, shape, halo, budget)
+        expected = _expected_flips(card, tiles)
+        if expected is not None and expected * _FLIPS_SAFETY <= accepted:
+            return tiles
+    return _cut(tiling, card, shape, card.halo or 0, budget)  # not measured: exact
+
+
+def _expected_flips(card: ModelCard, tiles: TilePlan) -> float | None:
+    """Return the expected share of pixels that change side at the seams of a plan."""
+    per_pixel = [flips for halo, flips in card.seam_flips if halo <= tiles.halo]
+    if not per_pixel or tiles.blend:
+        return None
+    seams = sum((len(spans) - 1) / n for spans, n in zip(tiles.axes, tiles.shape, strict=True))
+    return per_pixel[-1] * seams
 
 
 def _batch(
@@ -264,7 +310,7 @@ def _shortage(where: str, needed: int, free: int | None) -> list[str]:
 
 
 def _forecast(
-    card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int, device: str
+    card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int, device: str, width: int
 ) -> tuple[int, int]:
     """Return the forecast peaks of the computer's and the GPU's memory, in bytes."""
     voxels = math.prod(info.length(a) for a in "TZYX")
@@ -275,9 +321,10 @@ def _forecast(
     if tiles.blend and tiles.count > 1:  # float32 sums of one frame
         kept += math.prod(tiles.shape) * (card.out_channels + 1) * 4
     labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
-    activations = int(card.bytes_per_pixel * tile)
+    activations = int(card.bytes_per_pixel * tile * width / 4)
+    # The tile at work, the same as a batch, the next one; and what comes back of the network.
+    copies = tile * (3 * 4 * card.in_channels + 2 * 4 * card.out_channels)
     if device.startswith("cuda"):
-        copies = tile * 4 * (card.in_channels + card.out_channels)
         return network + kept + max(copies, labelling), network + activations
     # The network's activations are gone when objects are made.
-    return network + kept + max(activations, labelling), 0
+    return network + kept + max(activations + copies, labelling), 0

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from unet_studio.errors import RecipeError
 from unet_studio.events import CancelToken, Event, Started, TileDone, Warned
 from unet_studio.images.normalisation import Scaling
 from unet_studio.images.sampling import measure_scaling
 from unet_studio.images.volume import Volume
 from unet_studio.inference.blending import BlendedSum, blend_window
 from unet_studio.inference.devices import open_device
+from unet_studio.inference.executor import Executor, Keep
 from unet_studio.inference.plan import RunPlan, spatial_axes
+from unet_studio.inference.precision import choose_precision
 from unet_studio.inference.prediction import Prediction
 from unet_studio.inference.record import run_record
 from unet_studio.inference.tiling import Tile
 from unet_studio.models.model import Model
 
 if TYPE_CHECKING:
-    from torch import nn
-
-Keep = Literal["probabilities", "logits"]
+    from unet_studio.models.card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ def predict_steps(
     *,
     token: CancelToken | None = None,
     keep: Keep = "probabilities",
+    output: Any = None,
 ) -> Generator[Event, None, Prediction]:
     """Predict an image, tile by tile.
 
@@ -61,6 +59,9 @@ def predict_steps(
         Looked at between tiles, and between the layers within a tile.
     keep : {"probabilities", "logits"}
         What to return: float16 probabilities or float32 logits.
+    output : writable array, optional
+        Of :func:`output_shape`, filled with 0: a Zarr array where memory would not
+        hold the result. A new numpy array by default.
 
     Yields
     ------
@@ -78,7 +79,7 @@ def predict_steps(
     ImageError
         If a part of the image can not be read, or no pixel is finite.
     RecipeError
-        If the device runs out of memory.
+        If memory runs out even with the smallest tiles, on the CPU too.
     """
     token = token or CancelToken()
     began = time.perf_counter()
@@ -93,116 +94,104 @@ def predict_steps(
     yield from (Warned(text) for text in warnings)
     yield Started("predicting", plan.tile_count)
     axes = volume.axes.with_channels()
-    shape = tuple(model.card.out_channels if a == "C" else plan.info.length(a) for a in axes.names)
-    output = np.zeros(shape, np.float16 if keep == "probabilities" else np.float32)
+    if output is None:
+        output = np.zeros(
+            output_shape(plan), np.float16 if keep == "probabilities" else np.float32
+        )
+    precision = "float32"
     if not len(scaling.constant_channels) == len(scaling.gain):
-        run = _Run(volume, model, plan, scaling, device, keep)
-        with _stops_within_a_tile(model.network, token), _full_precision():
-            bad = yield from run.fill(output, axes.names, token)
+        precision = choose_precision(model, device, plan.recipe.precision)
+        executor = Executor(model, plan, device, precision, keep, token)
+        run = _Run(volume, model.card, plan, scaling, executor, keep)
+        bad = yield from run.fill(output, axes.names, token)
+        device, precision = executor.device, executor.precision
+        warnings += run.notices
         if bad:
             warnings.append(
                 f"{bad:,} pixels of {plan.info.name!r} are NaN or infinite; they count as "
                 "background."
             )
             yield Warned(warnings[-1])
-    record = run_record(plan, model, scaling, str(device), time.perf_counter() - began, warnings)
+    seconds = time.perf_counter() - began
+    record = run_record(plan, model, scaling, str(device), precision, seconds, warnings)
     return Prediction(output, axes, model.card, plan.info, record, tuple(warnings), keep)
 
 
-def activate(logits: torch.Tensor, representation: str) -> torch.Tensor:
-    """Turn logits (N, C, ...) into probabilities: softmax over classes, else sigmoid."""
-    return logits.softmax(dim=1) if representation == "classes" else logits.sigmoid()
-
-
-def to_tensor(image: NDArray[np.float32], device: torch.device) -> torch.Tensor:
-    """Copy a float32 array (N, C, ...) to a device, channels last where that is faster."""
-    # A copy cures negative strides and read-only memory, which torch refuses.
-    tensor = torch.from_numpy(np.array(image, dtype=np.float32, order="C", copy=True))
-    tensor = tensor.to(device)
-    if tensor.ndim == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor
+def output_shape(plan: RunPlan) -> tuple[int, ...]:
+    """Return the shape of a prediction, axes ``[T] C [Z] Y X``."""
+    names = plan.info.axes.with_channels().names
+    return tuple(plan.card.out_channels if a == "C" else plan.info.length(a) for a in names)
 
 
 @dataclass(frozen=True)
 class _Run:
     volume: Volume
-    model: Model
+    card: ModelCard
     plan: RunPlan
     scaling: Scaling
-    device: torch.device
+    executor: Executor
     keep: Keep
+    notices: list[str] = field(default_factory=list)
 
-    def fill(
-        self, output: NDArray[Any], names: str, token: CancelToken
-    ) -> Generator[Event, None, int]:
+    def fill(self, output: Any, names: str, token: CancelToken) -> Generator[Event, None, int]:
         """Predict all tiles into ``output`` (axes as in ``names``).
 
         Returns how many pixels were not finite.
         """
-        network = self.model.network.to(self.device)
-        if self.model.card.ndim == 2:
-            network = network.to(memory_format=torch.channels_last)
-        sums: BlendedSum | None = None
-        blending = self.plan.tiles.blend and self.plan.tiles.count > 1
-        window = blend_window(self.plan.tile_shape)
+        blended = _Blending(self.plan, names) if self._blends else None
         done = bad = 0
-        for jobs in self._batches():
+        for jobs, blocks, missing in self._read_ahead():
             token.raise_if_cancelled()
-            blocks, missing = zip(*(self._read(job) for job in jobs), strict=True)
-            values = self._forward(network, np.stack(blocks))
+            values = self.executor.run(blocks, [job.tile for job in jobs])
+            while self.executor.notices:
+                self.notices.append(self.executor.notices.pop(0))
+                yield Warned(self.notices[-1])
             for job, value, lost in zip(jobs, values, missing, strict=True):
                 if lost is not None:
+                    lost = lost[job.tile.local]
                     self._clear(value, lost)
-                    bad += int(lost[job.tile.local].sum())
-                target = output[_frame_key(names, job.frame)]
-                inner = (slice(None), *job.tile.write)
-                if blending:
-                    if sums is None or sums.frame != job.frame:
-                        sums = BlendedSum(job.frame, target.shape)
-                    local = (slice(None), *job.tile.local)
-                    sums.add(inner, value[local], window[job.tile.local])
-                    if sums.tiles == self.plan.tiles.count:
-                        target[...] = sums.mean()
+                    bad += int(lost.sum())
+                if blended is not None:
+                    blended.add(job, value, output)
                 else:
-                    target[inner] = value[(slice(None), *job.tile.local)]
+                    output[_region(names, job)] = value
             done += len(jobs)
             yield TileDone(done, self.plan.tile_count)
         return bad
 
-    def _forward(self, network: nn.Module, blocks: NDArray[np.float32]) -> NDArray[Any]:
-        """Run the network on a batch of tiles (N, C, [Z,] Y, X)."""
+    @property
+    def _blends(self) -> bool:
+        return self.plan.tiles.blend and self.plan.tiles.count > 1
+
+    def _read_ahead(self) -> Iterator[tuple[list[_Job], list[Any], list[Any]]]:
+        """Yield batches of tiles, the next one being read while one is at work."""
+
+        def read(jobs: list[_Job]) -> tuple[list[_Job], list[Any], list[Any]]:
+            pairs = [self._read(job) for job in jobs]
+            return jobs, [block for block, _ in pairs], [lost for _, lost in pairs]
+
+        pool = ThreadPoolExecutor(1, "unet-studio-read")
+        waiting: Future[tuple[list[_Job], list[Any], list[Any]]] | None = None
         try:
-            with torch.inference_mode():
-                logits = network(to_tensor(blocks, self.device))
-                return np.asarray(self._finish(logits).cpu().numpy())
-        except (torch.OutOfMemoryError, MemoryError):
-            pass
-        except RuntimeError as error:
-            # torch's CPU allocator raises a bare RuntimeError.
-            if "not enough memory" not in str(error):
-                raise
-        # Out of the except block: the exception, and with it the tensors of its frames, is gone.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        edge = max(self.plan.tile_shape)
-        raise RecipeError(
-            f"The {self.device} ran out of memory with tiles of {edge} pixels while predicting "
-            f"{self.plan.info.name!r}. Choose smaller tiles (such as {edge // 2}) or another "
-            "device."
-        )
+            for jobs in self._batches():
+                ready, waiting = waiting, pool.submit(read, jobs)
+                if ready is not None:
+                    yield ready.result()
+                    del ready  # or its tiles would live on while the next ones are at work
+            if waiting is not None:
+                yield waiting.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> None:
         """Make pixels without a number background: any number would look like something."""
         if self.keep == "probabilities":
             value[:, lost] = 0
-            if self.model.card.representation == "classes":
+            if self.card.representation == "classes":
                 value[0, lost] = 1
 
     def _batches(self) -> Iterator[list[_Job]]:
-        outer = [
-            a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.model.card)
-        ]
+        outer = [a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.card)]
         tiles = self.plan.tiles.tiles()
         jobs = (
             _Job(tuple(zip(outer, index, strict=True)), tile)
@@ -220,7 +209,7 @@ class _Run:
         """
         region: dict[str, slice | int] = dict(job.frame)
         pad = [(0, 0)]
-        spans = zip(spatial_axes(self.model.card), job.tile.spans, strict=True)
+        spans = zip(spatial_axes(self.card), job.tile.spans, strict=True)
         for axis, span in spans:
             stop = min(span.stop, self.plan.info.length(axis))
             region[axis] = slice(span.start, stop)
@@ -240,14 +229,34 @@ class _Run:
         padded = np.pad(block, pad, mode="symmetric") if any(p for _, p in pad) else block
         return padded, lost
 
-    def _finish(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.keep == "logits":
-            return logits.float()
-        return activate(logits.float(), self.model.card.representation).half()
+
+class _Blending:
+    """Weighted sums of the frame at work, until all of its tiles are there."""
+
+    def __init__(self, plan: RunPlan, names: str) -> None:
+        self._plan, self._names = plan, names
+        self._window = blend_window(plan.tile_shape)
+        self._sums: BlendedSum | None = None
+
+    def add(self, job: _Job, value: NDArray[Any], output: Any) -> None:
+        """Add a tile; write the frame to ``output`` with its last one."""
+        if self._sums is None:
+            self._sums = BlendedSum((len(value), *self._plan.tiles.shape))
+        self._sums.add((slice(None), *job.tile.write), value, self._window[job.tile.local])
+        if self._sums.tiles == self._plan.tiles.count:
+            output[_frame_key(self._names, job.frame)] = self._sums.mean()
+            self._sums = None
 
 
 def _frame_key(names: str, frame: tuple[tuple[str, int], ...]) -> tuple[slice | int, ...]:
     positions = dict(frame)
+    return tuple(positions.get(a, slice(None)) for a in names)
+
+
+def _region(names: str, job: _Job) -> tuple[slice | int, ...]:
+    """Where in the whole output a tile's kept part goes."""
+    positions: dict[str, slice | int] = dict(job.frame)
+    positions.update(zip("ZYX"[-len(job.tile.spans) :], job.tile.write, strict=True))
     return tuple(positions.get(a, slice(None)) for a in names)
 
 
@@ -262,33 +271,3 @@ def _intensity_warnings(scaling: Scaling, plan: RunPlan) -> list[str]:
         ]
     named = ", ".join(str(plan.channels[c]) for c in constant)
     return [f"Channel {named} of {plan.info.name!r} is constant and carries no information."]
-
-
-@contextmanager
-def _stops_within_a_tile(network: nn.Module, token: CancelToken) -> Iterator[None]:
-    """Let a cancel take effect between layers: a large tile can take many seconds."""
-
-    owner = threading.get_ident()
-
-    def look(*_: Any) -> None:
-        # Another thread may run the same network under a token of its own.
-        if threading.get_ident() == owner:
-            token.raise_if_cancelled()
-
-    hooks = [
-        m.register_forward_pre_hook(look) for m in network.modules() if not list(m.children())
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep CUDA convolutions in fp32: TF32 would break the equality of tiles and whole."""
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
-    ):
-        yield

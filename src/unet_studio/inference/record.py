@@ -33,6 +33,7 @@ def run_record(
     model: Model,
     scaling: Scaling,
     device: str,
+    precision: str,
     seconds: float,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
@@ -46,6 +47,8 @@ def run_record(
         As measured on the image.
     device : str
         Where it really ran.
+    precision : str
+        What the network really computed in.
     seconds : float
         Wall-clock time of the prediction.
     warnings : sequence of str
@@ -75,8 +78,10 @@ def run_record(
             "halo": plan.halo,
             "blended": plan.tiles.blend and plan.tiles.count > 1,
             "exact": plan.exact,
+            "expected_flips": plan.expected_flips,
         },
         "device": device,
+        "precision": precision,
         "seconds": {"predict": round(seconds, 3)},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),

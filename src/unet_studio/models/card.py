@@ -56,6 +56,9 @@ class ModelCard(BaseModel):
         Measured receptive-field radius, in pixels; None if unbounded.
     tile_invariant : bool
         Whether tiles with this halo reproduce the whole image's result.
+    seam_flips : tuple of (int, float)
+        Measured decisions that change per pixel of a seam between tiles, for some
+        halos up to the exact one; empty if not measured.
     bytes_per_pixel : float
         Peak memory of activations per input pixel in a forward pass, fp32.
     parameters : int
@@ -84,6 +87,7 @@ class ModelCard(BaseModel):
     stride: int = Field(default=16, ge=1)
     halo: int | None = Field(default=None, ge=0)
     tile_invariant: bool = True
+    seam_flips: tuple[tuple[int, float], ...] = ()
     bytes_per_pixel: float = Field(default=1000.0, gt=0)
     parameters: int = Field(default=0, ge=0)
     description: str = ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unet_studio.models.card import ModelCard
+from unet_studio.models.seams import seam_flips
 
 # Accepted difference between tiles and whole, relative to the logits' standard
 # deviation. Rounding gives about 1e-7; instance norm about 3e-1.
@@ -69,6 +70,9 @@ class Probe:
     bytes_per_pixel : float
         Peak memory of activations in a forward pass, per input pixel.
     parameters : int
+    seam_flips : tuple of (int, float)
+        Decisions that change per pixel of seam, for halos up to the exact one; see
+        :func:`unet_studio.models.seams.seam_flips`. Empty if no halo is exact.
     """
 
     stride: int
@@ -76,6 +80,7 @@ class Probe:
     tile_invariant: bool
     bytes_per_pixel: float
     parameters: int
+    seam_flips: tuple[tuple[int, float], ...] = ()
 
     @property
     def halo(self) -> int | None:
@@ -88,6 +93,7 @@ class Probe:
             "stride": self.stride,
             "halo": self.halo,
             "tile_invariant": self.tile_invariant,
+            "seam_flips": self.seam_flips,
             "bytes_per_pixel": round(self.bytes_per_pixel, 1),
             "parameters": self.parameters,
         }
@@ -115,13 +121,24 @@ def probe_network(network: nn.Module, card: ModelCard) -> Probe:
             )
             <= INVARIANCE_TOLERANCE
         )
-        return Probe(
+        probe = Probe(
             stride,
             radius,
             invariant,
             activation_bytes_per_pixel(network, card.in_channels, card.ndim, stride),
             sum(p.numel() for p in network.parameters()),
         )
+        if not invariant or not probe.halo:
+            return probe
+        flips = seam_flips(
+            network,
+            card.in_channels,
+            card.ndim,
+            stride,
+            probe.halo,
+            classes=card.representation == "classes",
+        )
+        return replace(probe, seam_flips=flips)
     finally:
         network.train(was_training)
 

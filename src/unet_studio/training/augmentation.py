@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-_NOISE_LIMIT = 0.2
-_BLUR_LIMIT = 2.5
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -38,6 +35,13 @@ class Augmentation:
     recolour : float
         Probability that an RGB image becomes grey or has its channels mixed,
         and half the probability that a grey image is tinted.
+    blur : float
+        Largest blur, standard deviation in pixels. Objects of a few pixels do
+        not survive much.
+    coarser : float
+        Largest factor by which a crop is shrunk and enlarged again.
+    noise : float
+        Largest standard deviation of the noise.
     """
 
     zoom: tuple[float, float] = (0.5, 2.0)
@@ -47,6 +51,9 @@ class Augmentation:
     contrast: float = 2.0
     invert: float = 0.25
     recolour: float = 0.3
+    blur: float = 2.5
+    coarser: float = 3.0
+    noise: float = 0.2
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -175,11 +182,11 @@ def change_appearance(
     if chance(augmentation.appearance * 0.5):
         image = image * _illumination(image, generator)
     if chance(augmentation.appearance):
-        image = _blur(image, uniform(generator, 0.3, _BLUR_LIMIT))
+        image = _blur(image, uniform(generator, 0.3, augmentation.blur))
     if chance(augmentation.appearance * 0.5):
-        image = _lower_resolution(image, uniform(generator, 1.5, 3.0))
+        image = _lower_resolution(image, uniform(generator, 1.2, augmentation.coarser))
     if chance(augmentation.appearance):
-        image = _add_noise(image, generator)
+        image = _add_noise(image, augmentation.noise, generator)
     return image.expand(channels, -1, -1)
 
 
@@ -234,8 +241,10 @@ def _lower_resolution(image: torch.Tensor, factor: float) -> torch.Tensor:
     return functional.interpolate(small, image.shape[1:], mode="bilinear")[0]
 
 
-def _add_noise(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    strength = uniform(generator, 0.0, _NOISE_LIMIT)
+def _add_noise(
+    image: torch.Tensor, limit: float, generator: torch.Generator
+) -> torch.Tensor:
+    strength = uniform(generator, 0.0, limit)
     noise = torch.randn(image.shape, generator=generator)
     if uniform(generator, 0, 1) < 0.5:  # shot noise grows with the signal
         noise = noise * image.clamp(min=0).sqrt()

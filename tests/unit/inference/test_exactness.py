@@ -36,7 +36,8 @@ def models():
 
 
 def logits(image, model, **tiling):
-    return predict(image, model, axes="CYX", keep="logits", tiling=tiling).probabilities
+    options = {"tiling": tiling, "precision": "float32"}
+    return predict(image, model, axes="CYX", keep="logits", **options).probabilities
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,7 +64,9 @@ def test_whole_is_the_network_itself(models):
     image = rng.random((1, 64, 96)).astype(np.float32)
     model = models[1]
     fixed = {"method": "fixed", "options": {"mean": (0.0,), "std": (1.0,)}}
-    ours = predict(image, model, axes="CYX", keep="logits", normalisation=fixed)
+    ours = predict(
+        image, model, axes="CYX", keep="logits", normalisation=fixed, precision="float32"
+    )
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(image[None]))[0].numpy()
     np.testing.assert_allclose(ours.probabilities, expected, atol=1e-5 * expected.std())
@@ -82,7 +85,7 @@ def test_three_dimensions():
     volume = as_volume(np.random.default_rng(0).random((19, 70, 131)), "ZYX")
 
     def run(tile):
-        recipe = Recipe(model="-", tiling=Tiling(tile=tile))
+        recipe = Recipe(model="-", tiling=Tiling(tile=tile), precision="float32")
         plan = resolve(recipe, card, volume.info)
         return drain(predict_steps(volume, model, plan, keep="logits"))
 
@@ -97,7 +100,10 @@ def test_less_halo_than_the_network_sees_is_visible_and_said(models):
     rng = np.random.default_rng(3)
     image = rng.integers(0, 5000, (1, 400, 400)).astype(np.uint16)
     whole = logits(image, models[1], tile=4096)
-    seamed = predict(image, models[1], axes="CYX", keep="logits", tiling={"tile": 208, "halo": 16})
+    tiling = {"tile": 208, "halo": 16}
+    seamed = predict(
+        image, models[1], axes="CYX", keep="logits", tiling=tiling, precision="float32"
+    )
     assert np.abs(seamed.probabilities - whole).max() > 1e-3 * whole.std()
     assert any("seams" in warning for warning in seamed.warnings)
     assert seamed.record["tiles"]["exact"] is False
@@ -117,7 +123,8 @@ def test_blending_weights_sum_to_one():
     )
     image = np.random.default_rng(0).random((150, 231)).astype(np.float32)
     fixed = {"method": "fixed", "options": {}}
-    result = predict(image, Model(card, Identity()), keep="logits", normalisation=fixed)
+    options = {"normalisation": fixed, "precision": "float32"}
+    result = predict(image, Model(card, Identity()), keep="logits", **options)
     assert result.record["tiles"]["blended"]
     assert result.record["tiles"]["count"] > 6
     np.testing.assert_allclose(result.probabilities[0], 2 * image + 1, rtol=1e-5)
