@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unet_studio.models.store import list_models
     from unet_studio.pipeline import Segmentation, predict, segment
     from unet_studio.recipe import Recipe
+    from unet_studio.streaming import StreamedSegmentation, segment_to_zarr
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _HOME = {
     "Prediction": "unet_studio.inference.prediction",
     "Recipe": "unet_studio.recipe",
     "Segmentation": "unet_studio.pipeline",
+    "StreamedSegmentation": "unet_studio.streaming",
     "Volume": "unet_studio.images.volume",
     "as_volume": "unet_studio.images.volume",
     "list_models": "unet_studio.models.store",
@@ -32,6 +34,7 @@ _HOME = {
     "predict": "unet_studio.pipeline",
     "read_image": "unet_studio.images.readers",
     "segment": "unet_studio.pipeline",
+    "segment_to_zarr": "unet_studio.streaming",
 }
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Segmentation",
+    "StreamedSegmentation",
     "Volume",
     "__version__",
     "as_volume",
@@ -47,6 +51,7 @@ __all__ = [
     "predict",
     "read_image",
     "segment",
+    "segment_to_zarr",
 ]
 
 

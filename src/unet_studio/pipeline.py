@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from unet_studio.axes import Axes, rearrange
 from unet_studio.errors import RecipeError
-from unet_studio.events import CancelToken, Event, Started
+from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.images.volume import Volume, as_volume
 from unet_studio.inference.plan import resolve
 from unet_studio.inference.prediction import Prediction
@@ -34,12 +34,16 @@ class Segmentation:
     axes : Axes
         The image's own order of axes, without channels.
     measurements : dict of array
-        One value per object in each column; empty if nothing was measured.
+        One value per object (and frame) in each column; empty if nothing was measured.
     record : dict
         The run record, ready for JSON.
     prediction : Prediction
         From which :func:`relabel` makes other labels without the network.
     warnings : tuple of str
+    tracks : dict of array
+        What became of each object, one value per object in each column
+        (:class:`~unet_studio.objects.linking.Tracks`); empty if objects were not
+        linked through time.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -48,10 +52,20 @@ class Segmentation:
     record: dict[str, Any]
     prediction: Prediction
     warnings: tuple[str, ...] = ()
+    tracks: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def features(self) -> dict[str, NDArray[Any]]:
+        """One row per label: the measurements, or of linked objects their summary."""
+        if not self.tracks:
+            return self.measurements
+        from unet_studio.objects.measurements import summarise
+
+        return summarise(self.measurements, self.tracks)
 
     @property
     def object_count(self) -> int:
-        """Number of objects (for class labels: the highest class found)."""
+        """Number of objects, linked ones once (for class labels: the highest class found)."""
         return int(self.record["objects"]["count"])
 
 
@@ -97,7 +111,10 @@ def segment_steps(
     prediction = yield from predict_steps(volume, model, plan, token=token)
     token.raise_if_cancelled()
     yield Started("making objects")
-    return relabel(prediction, recipe.objects, measure=recipe.measure, token=token)
+    result = relabel(prediction, recipe.objects, measure=recipe.measure, token=token)
+    # Those of the prediction have been told.
+    yield from (Warned(text) for text in result.warnings if text not in prediction.warnings)
+    return result
 
 
 def relabel(
@@ -143,6 +160,9 @@ def relabel(
         "options": dict(labelling.method.options),
         "count": labelling.count,
     }
+    if labelling.tracks is not None:
+        record["objects"]["tracks"] = labelling.tracks.counts()
+    record["warnings"] = [*record.get("warnings", []), *labelling.warnings]
     # What would have to be run to get these labels again.
     record["recipe"] = {
         **record.get("recipe", {}),
@@ -151,7 +171,15 @@ def relabel(
     }
     seconds = round(time.perf_counter() - began, 3)
     record["seconds"] = {**record.get("seconds", {}), "objects": seconds}
-    return Segmentation(labels, axes, measurements, record, prediction, prediction.warnings)
+    return Segmentation(
+        labels,
+        axes,
+        measurements,
+        record,
+        prediction,
+        (*prediction.warnings, *labelling.warnings),
+        labelling.tracks.columns() if labelling.tracks is not None else {},
+    )
 
 
 def segment(
@@ -197,7 +225,7 @@ def segment(
     >>> result.labels.shape
     (64, 64)
     """
-    volume, recipe, loaded = _prepare(image, model, axes, options)
+    volume, recipe, loaded = prepare(image, model, axes, options)
     steps = segment_steps(volume, recipe, model=loaded, token=token)
     result: Segmentation = drain(steps, on_event)
     return result
@@ -228,7 +256,7 @@ def predict(
     from unet_studio.inference.predictor import predict_steps
     from unet_studio.models.model import load_model
 
-    volume, recipe, loaded = _prepare(image, model, axes, options)
+    volume, recipe, loaded = prepare(image, model, axes, options)
     loaded = loaded or load_model(recipe.model)
     plan = resolve(recipe, loaded.card, volume.info)
     steps = predict_steps(
@@ -255,9 +283,14 @@ def drain(
             on_event(event)
 
 
-def _prepare(
+def prepare(
     image: Any, model: str | Model, axes: str | None, options: dict[str, Any]
 ) -> tuple[Volume, Recipe, Model | None]:
+    """Return volume, recipe and, if one was given, model of what a caller passed.
+
+    Parameters are those of :func:`segment`, ``options`` being the other fields of
+    the recipe.
+    """
     from pathlib import Path
 
     if isinstance(image, str | Path):

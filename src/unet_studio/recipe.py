@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from unet_studio.errors import RecipeError
 
-
 Quality = Literal["exact", "balanced", "fast"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

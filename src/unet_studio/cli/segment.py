@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_studio.axes import Axes
 from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say
-from unet_studio.errors import ImageError, OutputError, RecipeError, UNetStudioError
-from unet_studio.recipe import Recipe, parse_recipe
+from unet_studio.cli.flags import linking_of, recipe_of
+from unet_studio.errors import ImageError, OutputError, UNetStudioError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unet_studio.models.card import ModelCard
     from unet_studio.models.model import Model
     from unet_studio.pipeline import Segmentation
+    from unet_studio.recipe import Recipe
+    from unet_studio.streaming import StreamedSegmentation
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,21 @@ def segment_command(
     tile: Annotated[
         int | None, typer.Option(help="Edge of the tiles in pixels; chosen for you by default.")
     ] = None,
+    quality: Annotated[
+        str,
+        typer.Option(help="exact, balanced or fast: what seams between tiles may change."),
+    ] = "exact",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16: numbers to compute in.")
+    ] = "auto",
+    through_disk: Annotated[
+        bool,
+        typer.Option(
+            "--through-disk",
+            help="Keep intermediate results on the disk and write an OME-Zarr. Done by itself "
+            "where memory is short.",
+        ),
+    ] = False,
     method: Annotated[
         str | None, typer.Option(help="Objects method; the model's own by default.")
     ] = None,
@@ -71,15 +86,33 @@ def segment_command(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the network's probabilities, too.")
     ] = False,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link", help="Link objects through time: each keeps its number over all frames."
+        ),
+    ] = False,
+    min_overlap: Annotated[
+        float | None,
+        typer.Option(help="Link objects that share at least this part (0.3 if not given)."),
+    ] = None,
+    max_gap: Annotated[
+        int | None,
+        typer.Option(help="Link objects that are missing for up to so many frames (0)."),
+    ] = None,
 ) -> None:
     """Segment images: labels, a table of objects, and a run record for each.
 
     Labels are called <stem>_labels and are of the same kind of file as the image.
+    Linked objects of a time series have a table of their own, <stem>_tracks.csv.
     """
     from unet_studio.images.leftovers import remove_leftovers
     from unet_studio.images.writers import labels_paths
 
-    recipe = _recipe(model, axes, channels, device, tile, method, option)
+    linking = linking_of(link, min_overlap, max_gap)
+    recipe = recipe_of(
+        model, axes, channels, device, tile, method, option, linking, quality, precision
+    )
     sources, skipped = find_images(images)
     if skipped:
         say(f"{skipped} result{'s' * (skipped != 1)} of earlier runs left out.")
@@ -94,7 +127,14 @@ def segment_command(
     failed = []
     for source, target in targets.items():
         try:
-            outcome = segment_file(source, target, recipe, loaded, probabilities=probabilities)
+            outcome = segment_file(
+                source,
+                target,
+                recipe,
+                loaded,
+                probabilities=probabilities,
+                through_disk=through_disk,
+            )
         except Exception as error:  # whatever is wrong with one image, the others are done
             failed.append(source)
             complain(_with_name(source, _explain(error)))
@@ -107,7 +147,13 @@ def segment_command(
 
 
 def segment_file(
-    source: Path, target: Path, recipe: Recipe, model: Model, *, probabilities: bool = False
+    source: Path,
+    target: Path,
+    recipe: Recipe,
+    model: Model,
+    *,
+    probabilities: bool = False,
+    through_disk: bool = False,
 ) -> Outcome:
     """Segment one file and write its results.
 
@@ -119,20 +165,43 @@ def segment_file(
     model : Model
     probabilities : bool
         Write the probabilities, too.
+    through_disk : bool
+        Hold nothing large in memory, and write an OME-Zarr whatever the target's
+        family. Also done where the forecast says that memory will not do.
 
     Raises
     ------
     UNetStudioError
     """
     from unet_studio.images.readers import read_image
+    from unet_studio.inference.plan import resolve
     from unet_studio.pipeline import drain, segment_steps
+    from unet_studio.streaming import segment_to_zarr_steps
 
     began = time.perf_counter()
     volume = read_image(source, recipe.axes)
     with progress_of(source.name) as draw:
+        if through_disk or resolve(recipe, model.card, volume.info).needs_streaming:
+            target, kept = _on_disk(target, volume.metadata, probabilities)
+            steps = segment_to_zarr_steps(volume, recipe, target, model=model, probabilities=kept)
+            streamed: StreamedSegmentation = drain(steps, draw)
+            files = write_tables(streamed, target, source, [target, *filter(None, [kept])])
+            return Outcome(files, _words(streamed), time.perf_counter() - began)
         result: Segmentation = drain(segment_steps(volume, recipe, model=model), draw)
     files = write_results(result, target, volume.metadata, source, probabilities=probabilities)
     return Outcome(files, _words(result), time.perf_counter() - began)
+
+
+def _on_disk(target: Path, metadata: Any, probabilities: bool) -> tuple[Path, Path | None]:
+    """Return where a streamed run writes labels and, if wanted, probabilities."""
+    from unet_studio.images.writers import beside_labels, refuse_input, remove_records
+
+    target = beside_labels(target, "labels", ".ome.zarr")
+    kept = beside_labels(target, "probabilities") if probabilities else None
+    for path in filter(None, (target, kept)):
+        refuse_input(path, metadata)
+    remove_records(target)
+    return target, kept
 
 
 def write_results(
@@ -143,7 +212,7 @@ def write_results(
     *,
     probabilities: bool = False,
 ) -> tuple[Path, ...]:
-    """Write labels, table and run record of one result; return the files, labels first.
+    """Write labels, tables and run record of one result; return the files, labels first.
 
     The record is written last, and an old one is removed first: where it is, the
     rest is complete.
@@ -165,24 +234,53 @@ def write_results(
     OutputError
         If the folder or the disk does not take it.
     """
-    from unet_studio.images.records import record_path
-    from unet_studio.images.writers import beside_labels, write_array, write_labels, write_record
-    from unet_studio.objects.measurements import units, write_table
+    from unet_studio.images.writers import beside_labels, write_array, write_labels
 
-    labels = write_labels(result.labels, result.axes, target, metadata=metadata)
-    files = [labels]
-    if result.measurements:
-        table = beside_labels(target, "objects", ".csv")
-        write_table(table, result.measurements, units(result.axes))
-        files.append(table)
+    files = [write_labels(result.labels, result.axes, target, metadata=metadata)]
     if probabilities:
         path = beside_labels(target, "probabilities")
         prediction = result.prediction
         files.append(
             write_array(prediction.probabilities, prediction.axes, path, metadata=metadata)
         )
+    return write_tables(result, target, source, files)
+
+
+def write_tables(
+    result: Segmentation | StreamedSegmentation, target: Path, source: Path, files: list[Path]
+) -> tuple[Path, ...]:
+    """Write what goes beside the arrays of a result, the run record last.
+
+    Parameters
+    ----------
+    result : Segmentation or StreamedSegmentation
+    target : Path
+        After which all files are called.
+    source : Path
+        The image.
+    files : list of Path
+        What was written already, labels first.
+
+    Returns
+    -------
+    tuple of Path
+        All files of the result.
+    """
+    from unet_studio.images.records import record_path
+    from unet_studio.images.writers import beside_labels, write_record
+    from unet_studio.objects.measurements import units, write_table
+
+    files = list(files)
+    if result.measurements:
+        table = beside_labels(target, "objects", ".csv")
+        write_table(table, result.measurements, units(result.axes))
+        files.append(table)
+    if result.tracks:
+        tracks = beside_labels(target, "tracks", ".csv")
+        write_table(tracks, result.tracks)
+        files.append(tracks)
     record = {**result.record, "input": str(source), "outputs": [f.name for f in files]}
-    files.append(write_record(record, record_path(labels)))
+    files.append(write_record(record, record_path(files[0])))
     return tuple(files)
 
 
@@ -228,66 +326,6 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], int]:
     return list(found), skipped
 
 
-def _recipe(
-    model: str,
-    axes: str | None,
-    channels: str | None,
-    device: str,
-    tile: int | None,
-    method: str | None,
-    options: list[str] | None,
-) -> Recipe:
-    if axes is not None:
-        axes = Axes(axes).names  # wrong letters are refused before any work
-    values: dict[str, Any] = {"model": model, "axes": axes, "device": device}
-    if channels is not None:
-        try:
-            values["channels"] = tuple(int(c) for c in channels.split(","))
-        except ValueError:
-            raise RecipeError(
-                f"--channels {channels!r} is not a list of numbers; write 0 or 0,1,2."
-            ) from None
-    if tile is not None:
-        values["tiling"] = {"tile": tile}
-    if method is not None or options:
-        values["objects"] = _objects_values(method, options or [], _card(model))
-    elif _is_name(model):
-        _card(model)  # a missing model is said before torch is imported
-    return parse_recipe(values)
-
-
-def _is_name(model: str) -> bool:
-    """Whether a model is named or a path, and not a source such as "random:unet"."""
-    return ":" not in model or Path(model).exists()
-
-
-def _card(model: str) -> ModelCard:
-    if _is_name(model):
-        from unet_studio.models.store import find_model
-
-        return find_model(model).card
-    from unet_studio.models.model import load_model
-
-    return load_model(model).card
-
-
-def _objects_values(method: str | None, options: list[str], card: ModelCard) -> dict[str, Any]:
-    from unet_studio.objects.methods import parse_options
-    from unet_studio.recipe import ObjectsMethod
-
-    own = card.default_objects
-    given: dict[str, Any] = dict(own.options) if method in (None, own.method) else {}
-    method = method or own.method
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {text!r} should read NAME=VALUE, such as min_size=30.")
-        given[key.strip()] = value.strip()
-    # Text becomes numbers here, and a wrong name or value is refused before any work.
-    parsed = parse_options(ObjectsMethod(method=method, options=given))
-    return {"method": method, "options": parsed.model_dump(mode="json")}
-
-
 def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"The output {folder} is a file; give a folder with -o.")
@@ -301,12 +339,13 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"The output folder {folder} can not be written to. Choose another.")
 
 
-def _words(result: Segmentation) -> str:
+def _words(result: Segmentation | StreamedSegmentation) -> str:
     from unet_studio.objects.methods import METHODS
 
     count = result.object_count
     if METHODS.load(result.record["objects"]["method"]).makes_objects:
-        return f"{count} object{'s' * (count != 1)}"
+        linked = "linked " if result.tracks else ""
+        return f"{count} {linked}object{'s' * (count != 1)}"
     return f"classes up to {count}"
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
-from unet_studio.gui.options_form import OptionsForm
+from unet_studio.gui.options_form import (
+    OptionsForm,
+    changed_signal,
+    editors_for,
+    read,
+    write_silently,
+)
 from unet_studio.models.card import ModelCard
 from unet_studio.objects.methods import METHODS, options_class, parse_options, suitable_methods
-from unet_studio.recipe import ObjectsMethod
+from unet_studio.recipe import Linking, ObjectsMethod
 
 _TITLES = {
     "threshold": "Foreground mask",
@@ -21,7 +27,8 @@ _TITLES = {
 class ObjectsForm(QWidget):
     """Edits an :class:`~unet_studio.recipe.ObjectsMethod`.
 
-    The box ``live`` beside it is not part of the value: it asks for live preview.
+    The box ``link`` asks for linking, and is there for time series only. The box
+    ``live`` is not part of the value: it asks for live preview.
     """
 
     changed = Signal()
@@ -29,6 +36,7 @@ class ObjectsForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._card: ModelCard | None = None
+        self._timed = False
         self._method = QComboBox()
         self._method.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -43,12 +51,28 @@ class ObjectsForm(QWidget):
             "After a run, make the objects again whenever an option changes. The network does "
             "not run again."
         )
-        self._options = OptionsForm(("Method", self._method), ("Live preview", self.live))
+        self.link = QCheckBox()
+        self.link.setAccessibleName("Link objects through time")
+        self.link.setToolTip(
+            "Give an object the same number in all frames in which it is found, by overlap from "
+            "frame to frame. Divisions and merges are noted in the layer's features."
+        )
+        self._linking = editors_for(Linking)
+        self._options = OptionsForm(
+            ("Method", self._method),
+            ("Link through time", self.link),
+            *((editor.accessibleName(), editor) for editor in self._linking.values()),
+            ("Live preview", self.live),
+        )
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self._options)
         self._method.currentIndexChanged.connect(self._on_method)
         self._options.changed.connect(self.changed)
+        self.link.toggled.connect(self._on_link)
+        for editor in self._linking.values():
+            changed_signal(editor).connect(self._emit)
+        self._show_link_rows()
 
     def set_card(self, card: ModelCard) -> None:
         """Offer what suits a model, and show the model's own choice.
@@ -66,12 +90,22 @@ class ObjectsForm(QWidget):
         for name in suitable_methods(card.representation):
             self._method.addItem(_TITLES.get(name, name.replace("_", " ").capitalize()), name)
         self._method.blockSignals(blocked)
-        self.set_value(card.default_objects)
+        own = card.default_objects
+        # Linking belongs to the movie more than to the model: what the user asked for stays.
+        link = self._link_value() if self.link.isChecked() else own.link
+        self.set_value(own.model_copy(update={"link": link}))
+
+    def set_timed(self, timed: bool) -> None:
+        """Offer linking if the chosen image has a time axis. ``changed`` is not emitted."""
+        self._timed = timed
+        self._show_link_rows()
 
     def value(self) -> ObjectsMethod:
         """Return the method with all of its options."""
         return ObjectsMethod(
-            method=self._method.currentData(), options=self._options.value().model_dump()
+            method=self._method.currentData(),
+            options=self._options.value().model_dump(),
+            link=self._link_value() if self._offers_link() and self.link.isChecked() else None,
         )
 
     def set_value(self, method: ObjectsMethod) -> None:
@@ -79,6 +113,11 @@ class ObjectsForm(QWidget):
         blocked = self._method.blockSignals(True)
         self._method.setCurrentIndex(max(0, self._method.findData(method.method)))
         self._method.blockSignals(blocked)
+        write_silently(self.link, method.link is not None)
+        for name, editor in self._linking.items():
+            if method.link is not None:
+                write_silently(editor, getattr(method.link, name))
+        self._show_link_rows()
         self._options.set_value(parse_options(method))
 
     def makes_objects(self) -> bool:
@@ -89,5 +128,29 @@ class ObjectsForm(QWidget):
         """Return the form of the options."""
         return self._options
 
+    def link_editor(self, name: str) -> QWidget:
+        """Return the editor of a field of :class:`~unet_studio.recipe.Linking`."""
+        return self._linking[name]
+
+    def _link_value(self) -> Linking:
+        return Linking(**{name: read(editor) for name, editor in self._linking.items()})
+
+    def _offers_link(self) -> bool:
+        return self._timed and self._method.currentData() is not None and self.makes_objects()
+
+    def _show_link_rows(self) -> None:
+        offered = self._offers_link()
+        self._options.show_row(self.link, offered)
+        for editor in self._linking.values():
+            self._options.show_row(editor, offered and self.link.isChecked())
+
+    def _on_link(self, _checked: bool) -> None:
+        self._show_link_rows()
+        self.changed.emit()
+
+    def _emit(self, _value: object = None) -> None:
+        self.changed.emit()
+
     def _on_method(self, _index: int) -> None:
+        self._show_link_rows()
         self._options.set_model(options_class(self._method.currentData()))

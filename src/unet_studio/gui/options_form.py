@@ -31,8 +31,10 @@ class OptionsForm(QWidget):
 
     Parameters
     ----------
-    first, last : tuple of str and QWidget, optional
-        Label and field of rows of the caller's own above and below, so that all align.
+    first : tuple of str and QWidget, optional
+        Label and field of a row of the caller's own above, so that all align.
+    *last : tuple of str and QWidget
+        The same of rows below.
     """
 
     changed = Signal()
@@ -40,14 +42,14 @@ class OptionsForm(QWidget):
     def __init__(
         self,
         first: tuple[str, QWidget] | None = None,
-        last: tuple[str, QWidget] | None = None,
+        *last: tuple[str, QWidget],
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._model: type[BaseModel] | None = None
         self._editors: dict[str, QWidget] = {}
         self._layout = form_layout(self)
-        for title, field in filter(None, (first, last)):
+        for title, field in filter(None, (first, *last)):
             self._layout.addRow(title, field)
         self._above = 0 if first is None else 1
 
@@ -56,41 +58,35 @@ class OptionsForm(QWidget):
         for old in self._editors.values():
             self._layout.removeRow(old)
         self._model = model
-        self._editors = {}
-        for name, info in model.model_fields.items():
-            editor = _editor_for(info)
-            if editor is None:
-                continue
-            tooltip = info.description or ""
-            editor.setToolTip(tooltip)
-            editor.setAccessibleName(_label(name, info))
-            self._editors[name] = editor
-            _changed_signal(editor).connect(self._emit)
-            row = self._above + len(self._editors) - 1
-            self._layout.insertRow(row, _label(name, info), editor)
+        self._editors = editors_for(model)
+        for row, editor in enumerate(self._editors.values(), start=self._above):
+            changed_signal(editor).connect(self._emit)
+            self._layout.insertRow(row, editor.accessibleName(), editor)
             label = self._layout.labelForField(editor)
             if label is not None:
-                label.setToolTip(tooltip)
+                label.setToolTip(editor.toolTip())
         self.changed.emit()
 
     def value(self) -> BaseModel:
         """Return what the form shows, as the model."""
         assert self._model is not None, "set_model comes first"
-        return self._model(**{name: _read(editor) for name, editor in self._editors.items()})
+        return self._model(**{name: read(editor) for name, editor in self._editors.items()})
 
     def set_value(self, value: BaseModel) -> None:
         """Show a value; ``changed`` is emitted once."""
         if type(value) is not self._model:
             self.set_model(type(value))
         for name, editor in self._editors.items():
-            blocked = editor.blockSignals(True)
-            _write(editor, getattr(value, name))
-            editor.blockSignals(blocked)
+            write_silently(editor, getattr(value, name))
         self.changed.emit()
 
     def editor(self, name: str) -> QWidget:
         """Return the editor of a field."""
         return self._editors[name]
+
+    def show_row(self, field: QWidget, visible: bool) -> None:
+        """Show or hide one of the caller's own rows."""
+        show_row(self._layout, field, visible)
 
     def _emit(self, _value: object = None) -> None:
         self.changed.emit()
@@ -164,19 +160,43 @@ def _editor_for(info: FieldInfo) -> QWidget | None:
     return editor
 
 
-def _changed_signal(editor: QWidget) -> Any:
+def editors_for(model: type[BaseModel]) -> dict[str, QWidget]:
+    """Return an editor for each plain field of a model, at its default.
+
+    Tooltips say what a field means; its name for people is the accessible name.
+    """
+    editors = {}
+    for name, info in model.model_fields.items():
+        editor = _editor_for(info)
+        if editor is not None:
+            editor.setToolTip(info.description or "")
+            editor.setAccessibleName(_label(name, info))
+            editors[name] = editor
+    return editors
+
+
+def changed_signal(editor: QWidget) -> Any:
+    """Return the signal that an editor's value changed."""
     if isinstance(editor, QCheckBox):
         return editor.toggled
     return editor.currentIndexChanged if isinstance(editor, QComboBox) else editor.valueChanged
 
 
-def _read(editor: Any) -> Any:
+def read(editor: Any) -> Any:
+    """Return an editor's value."""
     if isinstance(editor, QCheckBox):
         return editor.isChecked()
     if isinstance(editor, QComboBox):
         return editor.currentData()
     # A slider's steps leave traces such as 0.30000000000000004.
     return round(editor.value(), 6) if isinstance(editor.value(), float) else editor.value()
+
+
+def write_silently(editor: QWidget, value: Any) -> None:
+    """Show a value in an editor, without a signal."""
+    blocked = editor.blockSignals(True)
+    _write(editor, value)
+    editor.blockSignals(blocked)
 
 
 def _write(editor: Any, value: Any) -> None:

@@ -158,6 +158,7 @@ class SegmentTab(QWidget):
         self._forecast_timer.stop()
         self._plan = None
         choice, model = self.input.value(), self._header.value()
+        timed = False
         if choice is None:
             self.forecast.show_message("info", "Open an image (File › Open Sample has some).")
         elif model is None:
@@ -165,6 +166,8 @@ class SegmentTab(QWidget):
         else:
             try:
                 volume = volume_from_layer(choice.layer, choice.axes, choice.level)
+                timed = "T" in volume.axes
+                self.objects.set_timed(timed)  # before the recipe is made
                 self._plan = resolve(
                     self._recipe(volume.axes.names), model.entry.card, volume.info
                 )
@@ -174,6 +177,7 @@ class SegmentTab(QWidget):
                 lines = [self._plan.summary(), *self._plan.warnings]
                 severity = "warning" if self._plan.warnings else "info"
                 self.forecast.show_message(severity, "\n".join(lines))
+        self.objects.set_timed(timed)
         self._show_state()
 
     def _recipe(self, axes: str) -> Recipe:
@@ -237,7 +241,7 @@ class SegmentTab(QWidget):
         request, made = result.request, result.segmentation
         snapshot = request.snapshot
         record = {**made.record, "snapshot": snapshot.taken.isoformat(timespec="seconds")}
-        self.result.add(made.labels, snapshot, request.result_name, made.measurements, record)
+        self.result.add(made.labels, snapshot, request.result_name, made.features, record)
         if self._settings.keep_probabilities:
             self.preview.keep(made.prediction, self._settings.measure)
             model, layer = self._header.value(), snapshot.layer
@@ -270,6 +274,9 @@ class SegmentTab(QWidget):
         size = next((n for n in ("area", "volume") if len(made.measurements.get(n, ()))), None)
         if size is not None and noun == "object":
             parts.append(f"median {size} {_sized(made, size)}")
+        splits = made.record["objects"].get("tracks", {}).get("splits", 0)
+        if splits:
+            parts.append(f"{splits:,} split{'s' * (splits != 1)}")
         self.summary.show_message(
             "warning" if notes else "good", "\n".join([" · ".join(parts), *notes])
         )
@@ -302,7 +309,7 @@ class SegmentTab(QWidget):
             return  # deleted meanwhile, and deleted it stays
         snapshot = self.result.layer and self.result.layer.metadata.get("unet_studio", {})
         record = {**made.record, "snapshot": (snapshot or {}).get("snapshot", "")}
-        self.result.refresh(made.labels, made.measurements, record)
+        self.result.refresh(made.labels, made.features, record)
         self._summarise(made, seconds, [])
 
     def _show_state(self) -> None:

@@ -101,6 +101,25 @@ def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
         restore(old, target)
 
 
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder on the disk of ``target`` that is removed at the end.
+
+    Raises
+    ------
+    OutputError
+        If the disk does not take it.
+    """
+    folder = _partial_name(target)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def cannot_write(target: Path, error: OSError) -> OutputError:
     """Return the error that tells the user why a file could not be written."""
     return OutputError(

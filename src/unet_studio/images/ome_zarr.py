@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,14 @@ from unet_studio.images.atomic import atomic_folder
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, declared_bytes
 from unet_studio.images.units import unit_name
-from unet_studio.images.volume import Volume
+from unet_studio.images.volume import ArrayLike, Volume
 from unet_studio.images.zarr_marker import check_complete, is_ours, write_marker
 
 _CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
 _FLAT_CHUNK = 1024  # edge of a chunk of images without depth
 # Label pyramids end at the first level with no longer edge.
 _SMALLEST_LEVEL = 1024
-_SLAB_BYTES = 256 * 2**20
+_SLAB_BYTES = 64 * 2**20
 
 
 def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
@@ -193,53 +195,121 @@ def write(
 
     OME-Zarr orders its axes T C Z Y X; the array is brought into that order.
     """
+    array = rearrange(fit_labels(array) if labels else array, axes.names, axes.canonical.names)
+    return write_chunked(
+        array, axes.canonical, target, dtype=array.dtype, metadata=metadata, labels=labels
+    )
+
+
+def write_chunked(
+    array: ArrayLike,
+    axes: Axes,
+    target: Path,
+    *,
+    dtype: np.dtype[Any],
+    metadata: Mapping[str, Any],
+    labels: bool,
+    check: Callable[[], None] | None = None,
+) -> Path:
+    """Write an OME-Zarr 0.5 of any size, a slab at a time.
+
+    Parameters
+    ----------
+    array : numpy or Zarr array, axes as in ``axes``
+    axes : Axes
+        In the canonical order.
+    target : Path
+        Appears when it is complete, and with a marker that says so.
+    dtype : numpy.dtype
+        Of the store; has to hold every value.
+    metadata : mapping
+        ``record``, if there, is digested into the marker.
+    labels : bool
+        Add a pyramid, and say that these are labels.
+    check : callable, optional
+        Called before each slab; may raise to stop.
+
+    Raises
+    ------
+    OutputError
+        If something is in the way, or the disk does not take it.
+    """
     import zarr
 
-    array = rearrange(fit_labels(array) if labels else array, axes.names, axes.canonical.names)
-    axes = axes.canonical
     with atomic_folder(target, replaceable=is_ours(target)) as folder:
         group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-        levels = _levels(array, axes) if labels else [(array, 1)]
-        for number, (pixels, _) in enumerate(levels):
-            _write_level(group, str(number), pixels, axes)
-        factors = [factor for _, factor in levels]
+        factors = _factors(array.shape, axes) if labels else [1]
+        source: Any = array
+        for number, factor in enumerate(factors):
+            # Each level of the pyramid is made of the one before.
+            step = 1 if factor == 1 else 2
+            source = _write_level(group, str(number), source, axes, np.dtype(dtype), step, check)
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
         write_marker(folder, metadata.get("record"))
     return target
 
 
-def _levels(array: NDArray[Any], axes: Axes) -> list[tuple[NDArray[Any], int]]:
-    """Return the pyramid of labels: views that keep every 2nd, 4th, … pixel of a plane.
+def _factors(shape: tuple[int, ...], axes: Axes) -> list[int]:
+    """Return the factors of a pyramid of labels: every 2nd, 4th, … pixel of a plane is kept.
 
     Ids can not be averaged. What is kept stays where it is, so no level is shifted.
     """
-    levels = [(array, 1)]
-    while max(levels[-1][0].shape[axes.index(a)] for a in "YX") > _SMALLEST_LEVEL:
-        pixels, factor = levels[-1]
-        levels.append((pixels[..., ::2, ::2], factor * 2))
-    return levels
+    factors = [1]
+    longest = max(shape[axes.index(a)] for a in "YX")
+    while longest > _SMALLEST_LEVEL:
+        longest = -(-longest // 2)
+        factors.append(factors[-1] * 2)
+    return factors
 
 
-def _write_level(group: Any, name: str, pixels: NDArray[Any], axes: Axes) -> None:
+def _write_level(
+    group: Any,
+    name: str,
+    source: ArrayLike,
+    axes: Axes,
+    dtype: np.dtype[Any],
+    step: int,
+    check: Callable[[], None] | None,
+) -> Any:
+    """Write one level, keeping every ``step``-th pixel of a plane of ``source``."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     edge = _CHUNK if "Z" in axes else {**_CHUNK, "Y": _FLAT_CHUNK, "X": _FLAT_CHUNK}
-    chunks = tuple(min(n, edge[a]) for n, a in zip(pixels.shape, axes.names, strict=True))
+    steps = [step if a in "YX" else 1 for a in axes.names]
+    shape = tuple(-(-n // s) for n, s in zip(source.shape, steps, strict=True))
+    chunks = tuple(min(n, edge[a]) for n, a in zip(shape, axes.names, strict=True))
     stored = group.create_array(
         name,
-        shape=pixels.shape,
+        shape=shape,
         chunks=chunks,
-        dtype=pixels.dtype.newbyteorder("="),
+        dtype=dtype.newbyteorder("="),
         compressors=(ZstdCodec(level=3), Crc32cCodec()),
         dimension_names=tuple(axes.names.lower()),
         fill_value=0,
         # Background too: else a lost chunk could not be told from an empty one.
         config={"write_empty_chunks": True},
     )
-    per_row = max(1, pixels.nbytes // pixels.shape[0])
-    rows = max(chunks[0], _SLAB_BYTES // per_row // chunks[0] * chunks[0])
-    for start in range(0, pixels.shape[0], rows):
-        stored[start : start + rows] = pixels[start : start + rows]
+    for region in _slabs(shape, chunks, dtype.itemsize * step**2):
+        if check is not None:
+            check()
+        read = tuple(slice(r.start * s, r.stop * s) for r, s in zip(region, steps, strict=True))
+        values = np.asarray(source[read])[tuple(slice(None, None, s) for s in steps)]
+        stored[region] = values.astype(dtype, copy=False)
+    return stored
+
+
+def _slabs(
+    shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
+) -> Iterator[tuple[slice, ...]]:
+    """Cut a store into blocks of whole chunks that fit into memory, in its own order."""
+    block = list(chunks)
+    # The last axes first: what lies together in the store is written together.
+    for axis in reversed(range(len(shape))):
+        fitting = _SLAB_BYTES // (math.prod(block) * itemsize)
+        block[axis] *= max(1, min(fitting, -(-shape[axis] // chunks[axis])))
+    grid = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
+    for start in itertools.product(*grid):
+        yield tuple(slice(s, min(s + b, n)) for s, b, n in zip(start, block, shape, strict=True))
 
 
 def _ome(axes: Axes, factors: list[int], name: str, *, labels: bool) -> dict[str, Any]:

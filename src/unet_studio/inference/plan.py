@@ -24,6 +24,7 @@ from unet_studio.recipe import Recipe, Tiling
 
 # Of what is free, so much may go into the activations of one batch of tiles.
 _MEMORY_SHARE = 0.35
+_STREAM_ABOVE = 0.7  # of the free memory
 _MEMORY_FLOOR = 256 * 2**20
 # Of what is kept of a tile: beyond this, larger ones save next to no halo work.
 _LARGEST_CORE = {2: 2048, 3: 192}
@@ -39,6 +40,8 @@ _FLIPS_SAFETY = 2.0
 PROBABILITY_BYTES = 2
 OBJECTS_BYTES_PER_PIXEL = 40
 _LABEL_BYTES = 4
+# Of an image that goes through the disk, objects are made in blocks of about this size.
+OBJECTS_BLOCK_PIXELS = 2048 * 2048
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class RunPlan:
         Forecast of the peak of the computer's memory, above what the process uses already.
     device_bytes : int
         The same for the GPU's memory; 0 on a CPU.
+    streamed_bytes : int
+        Forecast of the peak of the computer's memory if everything large goes through
+        the disk (:mod:`unet_studio.streaming`).
     available_bytes : int or None
         Free memory of the computer; None if unknown.
     warnings : tuple of str
@@ -81,6 +87,7 @@ class RunPlan:
     precision: str
     memory_bytes: int
     device_bytes: int
+    streamed_bytes: int
     available_bytes: int | None
     warnings: tuple[str, ...] = ()
 
@@ -115,6 +122,12 @@ class RunPlan:
     def expected_flips(self) -> float | None:
         """Share of the pixels that seams are expected to change; None if not known."""
         return 0.0 if self.exact else _expected_flips(self.card, self.tiles)
+
+    @property
+    def needs_streaming(self) -> bool:
+        """Whether the result had better go through the disk than be held in memory."""
+        free = self.available_bytes
+        return free is not None and self.memory_bytes > _STREAM_ABOVE * free
 
     @property
     def output_axes(self) -> Axes:
@@ -181,7 +194,7 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
     batch = _batch(recipe, card, tiles, frames, device, budget)
     free = free_memory("cpu")
     precision = likely_precision(card, device, recipe.precision)
-    memory, on_device = _forecast(card, info, tiles, batch, device, BYTES[precision])
+    memory, streamed, on_device = _forecast(card, info, tiles, batch, device, BYTES[precision])
     warnings += _shortage("of memory", memory, free)
     if on_device:
         warnings += _shortage(f"on {device}", on_device, available)
@@ -189,7 +202,7 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
         warnings.append("The model takes one grey channel: red, green and blue are mixed.")
     return RunPlan(
         recipe, card, info, channel_map, tiles, frames, batch, device, precision, memory,
-        on_device, free, tuple(warnings),
+        on_device, streamed, free, tuple(warnings),
     )  # fmt: skip
 
 
@@ -311,20 +324,25 @@ def _shortage(where: str, needed: int, free: int | None) -> list[str]:
 
 def _forecast(
     card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int, device: str, width: int
-) -> tuple[int, int]:
-    """Return the forecast peaks of the computer's and the GPU's memory, in bytes."""
+) -> tuple[int, int, int]:
+    """Return the forecast peaks in bytes: of the computer, the same streamed, of the GPU."""
     voxels = math.prod(info.length(a) for a in "TZYX")
     frame = voxels // info.length("T")
     tile = math.prod(tiles.tile_shape) * batch
     network = 4 * card.parameters
     kept = voxels * card.out_channels * PROBABILITY_BYTES
+    summed = 0
     if tiles.blend and tiles.count > 1:  # float32 sums of one frame
-        kept += math.prod(tiles.shape) * (card.out_channels + 1) * 4
+        summed = math.prod(tiles.shape) * (card.out_channels + 1) * 4
     labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
+    block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
     activations = int(card.bytes_per_pixel * tile * width / 4)
     # The tile at work, the same as a batch, the next one; and what comes back of the network.
     copies = tile * (3 * 4 * card.in_channels + 2 * 4 * card.out_channels)
+    on_device = 0
     if device.startswith("cuda"):
-        return network + kept + max(copies, labelling), network + activations
+        on_device, activations = network + activations, 0
     # The network's activations are gone when objects are made.
-    return network + kept + max(activations + copies, labelling), 0
+    at_once = network + kept + summed + max(activations + copies, labelling)
+    streamed = network + summed + max(activations + copies, block)
+    return at_once, streamed, on_device

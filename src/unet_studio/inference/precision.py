@@ -115,10 +115,11 @@ def _is_better(model: Model, device: torch.device, rival: str) -> bool:
 def _measure(model: Model, device: torch.device, rival: str) -> bool:
     import torch
 
+    from unet_studio.models.seams import texture
+
     card = model.card
     edge = -(-_TRIAL_EDGE[card.ndim] // card.stride) * card.stride
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, card.in_channels, *[edge] * card.ndim, generator=generator)
+    image = texture(card.in_channels, (edge,) * card.ndim)
     runs: dict[str, tuple[nn.Module, torch.Tensor]] = {}
     for name in ("float32", rival):
         tile = image.to(device, getattr(torch, name))
@@ -153,8 +154,9 @@ def _key(card: ModelCard, device: str) -> str:
 def _device_name(device: str) -> str:
     torch = sys.modules.get("torch")
     if device.startswith("cuda"):
-        known = torch is not None and torch.cuda.is_available()
-        return str(torch.cuda.get_device_name(device)) if known else device
+        if torch is None or not torch.cuda.is_available():
+            return device
+        return str(torch.cuda.get_device_name(device))
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line for line in lines if line.startswith("model name")).partition(":")[2]

@@ -81,22 +81,37 @@ def _candidates(stride: int, halo: int) -> Iterator[int]:
 
 
 def _textures(channels: int, ndim: int, stride: int, halo: int) -> Iterator[torch.Tensor]:
-    """Yield images of blobs of several sizes from about 0 to 1: bright ones, then dark ones."""
     across = -(-_SEAM[ndim] // stride) * stride
-    length = 2 * (halo + 2 * stride)
-    shape = (*(across,) * (ndim - 1), length)
+    image = texture(channels, (*(across,) * (ndim - 1), 2 * (halo + 2 * stride)))
+    yield image
+    yield 1 - image
+
+
+def texture(channels: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return an image that looks a little like cells: what networks are made for.
+
+    Parameters
+    ----------
+    channels : int
+        All the same.
+    shape : tuple of int
+        [Z,] Y, X in pixels.
+
+    Returns
+    -------
+    tensor of float32, axes (1, C, [Z,] Y, X)
+        Bright blobs of several sizes with soft edges on a flat ground, about a quarter
+        of the area, with a little noise; about 0 to 1. Always the same.
+    """
     generator = torch.Generator().manual_seed(0)
     image = torch.zeros(1, 1, *shape)
-    mode = "bilinear" if ndim == 2 else "trilinear"
+    mode = "bilinear" if len(shape) == 2 else "trilinear"
     for size, share in ((8, 0.5), (20, 1.0), (60, 0.5)):
         coarse = torch.randn(1, 1, *[max(2, n // size) for n in shape], generator=generator)
         image += share * functional.interpolate(coarse, shape, mode=mode, align_corners=False)
-    # Bright blobs with soft edges on a flat ground, about a quarter of the area.
     image = torch.sigmoid(6 * ((image - image.mean()) / image.std() - 0.7))
     image = image + 0.02 * torch.randn(image.shape, generator=generator)
-    image = image.expand(1, channels, *shape).contiguous()
-    yield image
-    yield 1 - image
+    return image.expand(1, channels, *shape).contiguous()
 
 
 def _level(logits: torch.Tensor) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from unet_studio.objects.cleaning import connected, drop_small, fill_label_holes
 from unet_studio.objects.masks import likeliest_class
-from unet_studio.objects.methods import Method, MethodOptions
+from unet_studio.objects.methods import Method, MethodOptions, Support
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +75,21 @@ def components(
     return drop_small(labels, options.min_size)
 
 
+def _pieces(
+    probabilities: NDArray[np.floating],
+    options: ComponentsOptions,
+    representation: Representation,
+) -> NDArray[Any]:
+    if representation == "classes":
+        return likeliest_class(probabilities)
+    return np.asarray(probabilities[0] > options.threshold)
+
+
 COMPONENTS = Method(
-    components, ComponentsOptions, ("binary", "classes", "objects"), makes_objects=True
+    components,
+    ComponentsOptions,
+    ("binary", "classes", "objects"),
+    makes_objects=True,
+    # A hole ends inside its object's bounding box.
+    support=Support(_pieces, margin=lambda options: 1, diagonal=lambda options: options.diagonal),
 )

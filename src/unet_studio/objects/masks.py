@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from unet_studio.objects.cleaning import connected, drop_small, fill_label_holes
-from unet_studio.objects.methods import Method, MethodOptions
+from unet_studio.objects.methods import Method, MethodOptions, Support
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,5 +95,34 @@ def argmax(
     return likeliest_class(probabilities, options.min_probability)
 
 
-THRESHOLD = Method(foreground_mask, ThresholdOptions, ("binary", "objects"), makes_objects=False)
-ARGMAX = Method(argmax, ArgmaxOptions, ("classes",), makes_objects=False)
+def _foreground(
+    probabilities: NDArray[np.floating], options: ThresholdOptions, representation: Representation
+) -> NDArray[np.bool_]:
+    return np.asarray(probabilities[0] > options.threshold)
+
+
+THRESHOLD = Method(
+    foreground_mask,
+    ThresholdOptions,
+    ("binary", "objects"),
+    makes_objects=False,
+    support=Support(
+        _foreground,
+        margin=lambda options: 1,
+        # Pieces that touch only at corners can enclose a hole together.
+        diagonal=lambda options: True,
+        pixelwise=lambda options: options.min_size <= 1 and not options.fill_holes,
+    ),
+)
+ARGMAX = Method(
+    argmax,
+    ArgmaxOptions,
+    ("classes",),
+    makes_objects=False,
+    support=Support(
+        argmax,
+        margin=lambda options: 1,
+        diagonal=lambda options: False,
+        pixelwise=lambda options: True,
+    ),
+)

@@ -81,8 +81,32 @@ def _measure_frame(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
     ids, dense = compact(labels)
     count = len(ids)
     pixels, sums = _count(dense, count)
-    step = np.abs(np.array(axes.scale))
-    size = pixels * float(np.prod(step))
+    boxes = np.zeros((count, len(axes), 2), np.int64)
+    for index, box in enumerate(ndimage.find_objects(dense, max_label=count) if count else []):
+        boxes[index] = [(s.start, s.stop) for s in box]
+    return object_table(ids, pixels, (sums / pixels).T, boxes, axes)
+
+
+def object_table(
+    ids: NDArray[np.integer],
+    pixels: NDArray[np.int64],
+    centroids: NDArray[np.float64],
+    boxes: NDArray[np.int64],
+    axes: Axes,
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of :func:`measure` for objects that were counted already.
+
+    Parameters
+    ----------
+    ids, pixels : array of int, axes (object,)
+    centroids : array of float64, axes (object, axis)
+        In pixels.
+    boxes : array of int64, axes (object, axis, 2)
+        First pixel, and the one after the last.
+    axes : Axes
+        The spatial ones, in the order of the above.
+    """
+    size = pixels * float(np.prod(np.abs(np.array(axes.scale))))
     flat = len(axes) == 2
     diameter = 2 * np.sqrt(size / np.pi) if flat else np.cbrt(6 * size / np.pi)
     table: dict[str, NDArray[Any]] = {
@@ -91,14 +115,14 @@ def _measure_frame(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
         "area" if flat else "volume": size,
         "equivalent_diameter": diameter,
     }
-    for index, name in enumerate(axes.names):
-        centre = sums[index] / pixels * axes.scale[index] + axes.translate[index]
-        table[f"centroid_{name.lower()}"] = centre
-    boxes = ndimage.find_objects(dense, max_label=count) if count else []
-    for index, name in enumerate(axes.names):
-        table[f"bbox_min_{name.lower()}"] = np.array([b[index].start for b in boxes], np.int64)
-    for index, name in enumerate(axes.names):
-        table[f"bbox_max_{name.lower()}"] = np.array([b[index].stop for b in boxes], np.int64)
+    letters = axes.names.lower()
+    for index, letter in enumerate(letters):
+        table[f"centroid_{letter}"] = (
+            centroids[:, index] * axes.scale[index] + axes.translate[index]
+        )
+    for side, name in enumerate(("min", "max")):
+        for index, letter in enumerate(letters):
+            table[f"bbox_{name}_{letter}"] = boxes[:, index, side]
     return table
 
 
@@ -117,6 +141,37 @@ def _count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray
         for axis, position in enumerate(where):
             sums[axis] += np.bincount(ids, position + start * (axis == 0), minlength=count)
     return pixels, sums
+
+
+def summarise(
+    table: Mapping[str, NDArray[Any]], tracks: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return one row for each linked object, over all of its frames.
+
+    Parameters
+    ----------
+    table : mapping of str to array
+        As :func:`measure` returns it of a movie; may be empty.
+    tracks : mapping of str to array
+        Columns of :class:`~unet_studio.objects.linking.Tracks`, rows by label.
+
+    Returns
+    -------
+    dict of str to array
+        The columns of ``tracks``, then ``mean_pixels``, ``mean_area`` or
+        ``mean_volume``, and ``mean_equivalent_diameter``, in the units that
+        :func:`units` tells of the columns they are means of.
+    """
+    summary = dict(tracks)
+    if not table:
+        return summary
+    rows = np.searchsorted(tracks["label"], table["label"])
+    count = len(tracks["label"])
+    for name in ("pixels", "area", "volume", "equivalent_diameter"):
+        if name in table:
+            total = np.bincount(rows, table[name], minlength=count)
+            summary[f"mean_{name}"] = total / np.maximum(np.bincount(rows, minlength=count), 1)
+    return summary
 
 
 def units(axes: Axes) -> dict[str, str]:

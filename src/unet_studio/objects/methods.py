@@ -34,6 +34,41 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _never(options: Any) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Support:
+    """Where a method looks: what lets it run block by block with the same result.
+
+    The method has to treat each connected piece of foreground on its own: the
+    labels that begin in a piece (their first pixel in scan order lies in it) must
+    depend only on the piece's bounding box and ``margin`` pixels around it.
+
+    Attributes
+    ----------
+    pieces : callable
+        ``(probabilities, options, representation) -> array`` of bool or of whole
+        numbers, axes ([Z,] Y, X); False or 0 is background. Pixels of the same value
+        that hang together are a piece. Numbers are used as table positions: keep
+        them small, as class numbers are.
+    margin : callable
+        ``options -> int``: context in pixels. At least 1 is taken.
+    diagonal : callable
+        ``options -> bool``: whether pixels that touch only at a corner (or edge, in
+        3D) belong to the same piece.
+    pixelwise : callable
+        ``options -> bool``: whether each pixel depends on itself alone. The three
+        others are not asked then. Only for methods that make classes.
+    """
+
+    pieces: Callable[[NDArray[np.floating], Any, Representation], NDArray[Any]]
+    margin: Callable[[Any], int]
+    diagonal: Callable[[Any], bool]
+    pixelwise: Callable[[Any], bool] = _never
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to make labels of probabilities.
@@ -51,12 +86,15 @@ class Method:
     makes_objects : bool
         Whether each object gets an id of its own. Otherwise the labels are
         classes, and the numbers are kept as the function returns them.
+    support : Support, optional
+        Without it the method runs on whole frames in memory only.
     """
 
     function: MethodFunction
     options_class: type[BaseModel]
     representations: tuple[Representation, ...]
     makes_objects: bool
+    support: Support | None = None
 
 
 METHODS: Registry[Method] = Registry(

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from unet_studio.axes import Axes
 from unet_studio.errors import RecipeError
 from unet_studio.objects.cleaning import scan_order
-from unet_studio.objects.methods import METHODS, parse_options, suitable_methods
-from unet_studio.recipe import ObjectsMethod
+from unet_studio.objects.linking import Tracks, link_frames
+from unet_studio.objects.methods import METHODS, Method, parse_options, suitable_methods
+from unet_studio.recipe import Linking, ObjectsMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable
+
+    from pydantic import BaseModel
 
     from unet_studio.inference.prediction import Prediction
 
@@ -34,8 +37,8 @@ class Labelling:
     ----------
     labels : array of unsigned int
         Axes as in ``axes``. 0 is background. Objects are numbered 1..n
-        without gaps over the whole array, in the order of a scan; classes
-        keep their numbers.
+        without gaps over the whole array, in the order of a scan (linked ones
+        once, where they appear); classes keep their numbers.
     axes : Axes
         Canonical, without C.
     method : ObjectsMethod
@@ -43,7 +46,11 @@ class Labelling:
     makes_objects : bool
         Whether the labels are objects; otherwise they are classes.
     count : int
-        Number of objects, or the highest class found.
+        Number of objects, or the highest class found. A linked object counts once.
+    tracks : Tracks or None
+        What became of each object, if they were linked through time.
+    warnings : tuple of str
+        What the user should know.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -51,6 +58,8 @@ class Labelling:
     method: ObjectsMethod
     makes_objects: bool
     count: int
+    tracks: Tracks | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def smallest_label_dtype(max_id: int, *, objects: bool = True) -> np.dtype[Any]:
@@ -78,6 +87,10 @@ def run_objects(
     check: Callable[[], None] | None = None,
 ) -> Labelling:
     """Turn probabilities into labels.
+
+    Each frame is segmented on its own. Where ``method.link`` says so, the objects
+    of successive frames are then linked; it is ignored, with a warning, where
+    there is no time axis, or where the method makes no single objects.
 
     Parameters
     ----------
@@ -110,32 +123,79 @@ def run_objects(
             f"Objects are made of probabilities, but this prediction holds {prediction.kind}. "
             'Predict again with keep="probabilities".'
         )
-    probabilities = prediction.probabilities
     timed = "T" in prediction.axes
-    frames = probabilities if timed else probabilities[None]
-    made: list[NDArray[np.integer]] = []
-    total = 0
-    for frame in frames:
+    link, warnings = _possible_link(method, timed, chosen.makes_objects)
+    frames = _segmented(prediction, chosen, options, check)
+    if link is not None:
+        made, tracks = _collect(link_frames(frames, link), objects=True)
+    elif chosen.makes_objects:
+        made, tracks = _collect(_numbered(frames), objects=True)
+    else:
+        made, tracks = _collect(frames, objects=False)
+    highest = max((int(labels.max(initial=0)) for labels in made), default=0)
+    return Labelling(
+        labels=_assemble(made, highest, timed, chosen.makes_objects),
+        axes=prediction.axes.canonical.without("C"),
+        method=ObjectsMethod(method=method.method, options=options.model_dump(), link=link),
+        makes_objects=chosen.makes_objects,
+        count=highest,
+        tracks=tracks,
+        warnings=warnings,
+    )
+
+
+def _possible_link(
+    method: ObjectsMethod, timed: bool, makes_objects: bool
+) -> tuple[Linking | None, tuple[str, ...]]:
+    """Return how to link, and a warning where it was asked for and can not be done."""
+    if method.link is None or (timed and makes_objects):
+        return method.link, ()
+    if makes_objects:
+        why = (
+            "the image has no time axis. If one of its dimensions is time, name its axes, "
+            "such as TYX."
+        )
+    else:
+        why = f"the objects method {method.method!r} makes a mask or classes, not single objects."
+    return None, (f"Objects were not linked through time: {why}",)
+
+
+def _segmented(
+    prediction: Prediction, chosen: Method, options: BaseModel, check: Callable[[], None] | None
+) -> Generator[NDArray[np.integer], None, None]:
+    probabilities = prediction.probabilities
+    for frame in probabilities if "T" in prediction.axes else probabilities[None]:
         if check is not None:
             check()
-        labels = chosen.function(frame, options, representation)
-        if chosen.makes_objects:
-            labels, count = scan_order(labels)
-            if total:
-                # Added in 64 bits: int32 would overflow silently.
-                labels = np.where(labels > 0, labels.astype(np.int64) + total, 0)
-            total += count
-        else:
-            total = max(total, int(labels.max(initial=0)))
-        # Kept small: a long movie is many frames.
-        made.append(labels.astype(smallest_label_dtype(total, objects=chosen.makes_objects)))
-    return Labelling(
-        labels=_assemble(made, total, timed, chosen.makes_objects),
-        axes=prediction.axes.canonical.without("C"),
-        method=ObjectsMethod(method=method.method, options=options.model_dump()),
-        makes_objects=chosen.makes_objects,
-        count=total,
-    )
+        yield chosen.function(frame, options, prediction.card.representation)
+
+
+def _numbered(
+    frames: Iterable[NDArray[np.integer]],
+) -> Generator[NDArray[np.integer], None, None]:
+    """Give every object of every frame a number of its own."""
+    total = 0
+    for frame in frames:
+        labels, count = scan_order(frame)
+        if total:
+            # Added in 64 bits: int32 would overflow silently.
+            labels = np.where(labels > 0, labels.astype(np.int64) + total, 0)
+        total += count
+        yield labels
+
+
+def _collect(
+    steps: Generator[NDArray[np.integer], None, Tracks | None], *, objects: bool
+) -> tuple[list[NDArray[np.integer]], Tracks | None]:
+    """Return all frames, kept small (a long movie is many), and the value at the end."""
+    made: list[NDArray[np.integer]] = []
+    while True:
+        try:
+            labels = next(steps)
+        except StopIteration as end:
+            return made, end.value
+        highest = int(labels.max(initial=0))
+        made.append(labels.astype(smallest_label_dtype(highest, objects=objects)))
 
 
 def _assemble(

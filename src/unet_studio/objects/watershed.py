@@ -20,7 +20,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed as flood
 
 from unet_studio.objects.cleaning import connected, drop_small, fill_label_holes
-from unet_studio.objects.methods import Method, MethodOptions
+from unet_studio.objects.methods import Method, MethodOptions, Support
 
 if TYPE_CHECKING:
     from unet_studio.models.card import Representation
@@ -155,6 +155,32 @@ def _heights(
     return height
 
 
+def _levels(height: NDArray[np.float32], starts: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Levels to flood, such that no two starting pixels are level.
+
+    The flood's queue takes level starting pixels in an order that depends on
+    everything else in it. Here the first in the scan goes first, so that a piece is
+    cut alike whatever else is in the image. Steps are the smallest of float64:
+    far too small to overtake another float32 height.
+    """
+    levels: NDArray[np.float64] = -height.astype(np.float64)
+    where = np.flatnonzero(starts)
+    at = levels.ravel()[where] + 0.0  # no -0.0, whose bits would sort apart
+    order = np.argsort(at, kind="stable")
+    at = at[order]
+    new = np.append(True, at[1:] != at[:-1])
+    group = np.cumsum(new) - 1
+    ends = np.append(np.flatnonzero(new)[1:], len(at))
+    left = ends[group] - np.arange(len(at))  # the last of a group takes one step down
+    bits = at.view(np.int64)
+    # As whole numbers, floats are in order; negative ones run backwards.
+    turn = np.int64(np.iinfo(np.int64).min)
+    ordered = np.where(bits < 0, turn - bits, bits) - left
+    unlike = np.where(ordered < 0, turn - ordered, ordered).view(np.float64)
+    np.put(levels, where[order], unlike)
+    return levels
+
+
 def _split(
     pieces: NDArray[np.int32], count: int, height: NDArray[np.float32], depth: float
 ) -> NDArray[np.int32]:
@@ -184,7 +210,8 @@ def _split(
     box = ndimage.find_objects(several[pieces].astype(np.uint8))[0]
     part, area = pieces[box], height[box]
     crowded = several[part]
-    basins: NDArray[np.int32] = flood(-area, np.where(crowded, seeds[box], 0), mask=crowded)
+    starts = np.where(crowded, seeds[box], 0)
+    basins: NDArray[np.int32] = flood(_levels(area, starts > 0), starts, mask=crowded)
     summits = np.zeros(found + 1, np.float32)
     summits[seeds.ravel()[positions]] = height.ravel()[positions]
     joined = _join_shallow(_passes(basins, area), summits, depth)
@@ -236,4 +263,24 @@ def watershed(
     return drop_small(labels, options.min_size)
 
 
-WATERSHED = Method(watershed, WatershedOptions, ("objects",), makes_objects=True)
+def _foreground(
+    probabilities: NDArray[np.floating],
+    options: WatershedOptions,
+    representation: Representation,
+) -> NDArray[np.bool_]:
+    return np.asarray(probabilities[0] > options.threshold)
+
+
+def _margin(options: WatershedOptions) -> int:
+    # The blur is cut off at four standard deviations, as scipy rounds them; a summit
+    # compares its pixel with the neighbours, which may belong to another piece.
+    return int(4.0 * options.smoothing + 0.5) + 1
+
+
+WATERSHED = Method(
+    watershed,
+    WatershedOptions,
+    ("objects",),
+    makes_objects=True,
+    support=Support(_foreground, _margin, diagonal=lambda options: False),
+)

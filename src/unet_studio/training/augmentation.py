@@ -241,9 +241,7 @@ def _lower_resolution(image: torch.Tensor, factor: float) -> torch.Tensor:
     return functional.interpolate(small, image.shape[1:], mode="bilinear")[0]
 
 
-def _add_noise(
-    image: torch.Tensor, limit: float, generator: torch.Generator
-) -> torch.Tensor:
+def _add_noise(image: torch.Tensor, limit: float, generator: torch.Generator) -> torch.Tensor:
     strength = uniform(generator, 0.0, limit)
     noise = torch.randn(image.shape, generator=generator)
     if uniform(generator, 0, 1) < 0.5:  # shot noise grows with the signal

@@ -14,7 +14,8 @@ from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.prediction import Prediction
 from unet_studio.models.card import ModelCard
 from unet_studio.objects.run import run_objects, smallest_label_dtype
-from unet_studio.recipe import ObjectsMethod
+from unet_studio.pipeline import relabel
+from unet_studio.recipe import Linking, ObjectsMethod
 
 CLASSES = {"binary": ("cell",), "classes": ("background", "a", "b"), "objects": ("nucleus",)}
 
@@ -171,3 +172,62 @@ def test_a_run_can_be_stopped_between_frames():
             COMPONENTS,
             check=token.raise_if_cancelled,
         )
+
+
+LINKED = COMPONENTS.model_copy(update={"link": Linking()})
+
+
+def test_linked_objects_keep_their_ids_and_count_once():
+    frames = np.zeros((3, 1, 8, 8))
+    frames[0, 0, 1:4, 1:4] = frames[1, 0, 1:4, 2:5] = frames[2, 0, 2:5, 2:5] = 1
+    frames[1:, 0, 6, 6] = 1
+    result = run_objects(prediction(frames, "TCYX"), LINKED)
+    assert [int(result.labels[t, 2, 3]) for t in range(3)] == [1, 1, 1]
+    assert result.labels[:, 6, 6].tolist() == [0, 2, 2]
+    assert (result.count, result.labels.dtype, result.warnings) == (2, np.uint16, ())
+    assert result.method.link == Linking()
+    assert result.tracks.first_frame.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "method", "why"),
+    [("CYX", "components", "no time axis"), ("TCYX", "threshold", "mask or classes")],
+)
+def test_linking_that_makes_no_sense_is_left_out_with_a_warning(names, method, why):
+    given = prediction(np.ones([{"T": 2, "C": 1}.get(n, 6) for n in names]), names)
+    result = run_objects(given, ObjectsMethod(method=method, link=True))
+    assert result.tracks is result.method.link is None
+    assert why in result.warnings[0]
+    np.testing.assert_array_equal(
+        result.labels, run_objects(given, ObjectsMethod(method=method)).labels
+    )
+
+
+def test_a_linked_run_can_be_stopped_between_frames():
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(Cancelled):
+        run_objects(
+            prediction(np.zeros((2, 1, 8, 8)), "TCYX"), LINKED, check=token.raise_if_cancelled
+        )
+
+
+def test_relabelling_links_and_gives_one_row_of_features_per_object():
+    frames = np.zeros((3, 1, 8, 8))
+    frames[0, 0, 1:4, 1:4] = frames[1, 0, 1:4, 1:5] = frames[2, 0, 1:4, 1:4] = 1
+    result = relabel(prediction(frames, "TCYX"), LINKED)
+    assert result.measurements["frame"].tolist() == [0, 1, 2]
+    assert result.tracks["last_frame"].tolist() == [2]
+    assert {name: column.tolist() for name, column in result.features.items()} == {
+        "label": [1], "first_frame": [0], "last_frame": [2], "parent": [0], "merged_into": [0],
+        "frames": [3], "mean_pixels": [10.0], "mean_area": [2.5],
+        "mean_equivalent_diameter": [pytest.approx(1.780, abs=1e-3)],
+    }  # fmt: skip
+    assert result.record["objects"]["tracks"]["tracks"] == result.object_count == 1
+    assert result.record["recipe"]["objects"]["link"] == {"min_overlap": 0.3, "max_gap": 0}
+    bare = relabel(prediction(frames, "TCYX"), LINKED, measure=False)
+    assert bare.measurements == {}
+    assert bare.features == bare.tracks
+    plain = relabel(prediction(frames, "TCYX"), COMPONENTS)
+    assert plain.tracks == {}
+    assert plain.features is plain.measurements

@@ -1,0 +1,176 @@
+"""Images that do not fit into memory: through the disk, with the same labels."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import zarr
+
+from unet_studio import as_volume, read_image, segment, segment_to_zarr
+from unet_studio import streaming as streaming_module
+from unet_studio.errors import Cancelled, OutputError
+from unet_studio.events import CancelToken, TileDone
+from unet_studio.images.zarr_marker import MARKER, is_complete
+
+OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 512}}
+
+
+def field(shape, seed=0):
+    """Blurred bright discs of several sizes on noise, some of them touching."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    image = np.zeros(shape[-2:])
+    for _ in range(shape[-2] * shape[-1] // 900):
+        cy, cx, r = rng.uniform(0, shape[-2]), rng.uniform(0, shape[-1]), rng.uniform(4, 11)
+        image = np.maximum(image, np.clip(r - np.hypot(y - cy, x - cx), 0, 3) / 3)
+    stack = np.broadcast_to(image, shape) * 180 + rng.normal(30, 6, shape)
+    return np.clip(stack, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Seams in small images, too."""
+    monkeypatch.setattr(streaming_module, "_BLOCK", {2: (128, 128), 3: (2, 128, 128)})
+    monkeypatch.setattr(streaming_module, "_CHUNK", {2: (64, 64), 3: (2, 64, 64)})
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("YX", (430, 610)), ("ZYX", (4, 200, 240)), ("TYX", (3, 200, 240))],
+)
+def test_labels_and_table_are_those_in_memory(tmp_path, small_blocks, axes, shape):
+    image = field(shape)
+    expected = segment(image, axes=axes, **OPTIONS)
+    target = tmp_path / "cells_labels.ome.zarr"
+    result = segment_to_zarr(image, target, axes=axes, **OPTIONS)
+    assert expected.object_count > 20
+    assert result.object_count == expected.object_count
+    np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+    assert result.labels.dtype == expected.labels.dtype
+    assert list(result.measurements) == list(expected.measurements)
+    for name, column in expected.measurements.items():
+        np.testing.assert_allclose(result.measurements[name], column, err_msg=name)
+    for part in ("recipe", "model", "image", "scaling", "tiles", "precision"):
+        assert result.record[part] == expected.record[part], part
+    assert is_complete(target)
+    np.testing.assert_array_equal(read_image(target).read().squeeze(), expected.labels)
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_network_of_three_dimensions(tmp_path, small_blocks):
+    image = field((20, 90, 100))
+    options = {**OPTIONS, "tiling": {"tile": 208}}
+    model = "random:unet-tiny?ndim=3"
+    expected = segment(image, model, axes="ZYX", **options)
+    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", model, axes="ZYX", **options)
+    np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+
+
+def test_zarr_in_and_probabilities_out(tmp_path, small_blocks):
+    source = zarr.create_array(str(tmp_path / "in.zarr"), shape=(300, 400), dtype="u2",
+                               chunks=(64, 64))  # fmt: skip
+    source[:] = field((300, 400)).astype(np.uint16) * 100
+    volume = as_volume(source, "YX")
+    recipe = streaming_module.prepare(volume, "nuclei", None, dict(OPTIONS))[1]
+    kept = tmp_path / "p.ome.zarr"
+    steps = streaming_module.segment_to_zarr_steps(
+        volume, recipe, tmp_path / "l.ome.zarr", probabilities=kept
+    )
+    result = streaming_module.drain(steps)
+    expected = segment(volume, **OPTIONS)
+    np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+    stored = read_image(kept).read()
+    np.testing.assert_array_equal(stored, expected.prediction.probabilities)
+    assert is_complete(kept)
+
+
+def test_a_pyramid_of_labels_keeps_ids_and_places(tmp_path):
+    image = field((300, 1500))
+    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", **OPTIONS)
+    finest = np.asarray(result.labels[:])
+    coarse = zarr.open_array(str(tmp_path / "l.ome.zarr" / "1"), mode="r")
+    np.testing.assert_array_equal(np.asarray(coarse[:]), finest[::2, ::2])
+    second = read_image(tmp_path / "l.ome.zarr", level=1)
+    assert tuple(second.axes.scale) == (2.0, 2.0)
+
+
+def test_cancel_leaves_nothing_behind(tmp_path, small_blocks):
+    token = CancelToken()
+
+    def stop(event):
+        if isinstance(event, TileDone):
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        segment_to_zarr(
+            field((430, 610)), tmp_path / "l.ome.zarr", on_event=stop, token=token,
+            **{**OPTIONS, "tiling": {"tile": 304}},
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path):
+    target = tmp_path / "precious.zarr"
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not written by this program"):
+        segment_to_zarr(field((64, 64)), target, **OPTIONS)
+    assert (target / "notes.txt").read_text() == "mine"
+
+
+def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path, monkeypatch):
+    target = tmp_path / "l.ome.zarr"
+    first = segment_to_zarr(field((200, 200)), target, **OPTIONS)
+    before = np.asarray(first.labels[:])
+
+    def fail(*_args, **_kwargs):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(streaming_module, "write_chunked", fail)
+    with pytest.raises(OutputError, match="full"):
+        segment_to_zarr(field((200, 200), seed=1), target, **OPTIONS)
+    assert is_complete(target)
+    np.testing.assert_array_equal(np.asarray(zarr.open_array(str(target / "0"))[:]), before)
+
+
+SCRIPT = """
+import sys, numpy as np
+from unet_studio import segment_to_zarr
+image = np.random.default_rng(0).integers(0, 255, (1500, 1500)).astype(np.uint8)
+def tell(event): print(type(event).__name__, flush=True)
+segment_to_zarr(image, sys.argv[1], "random:unet-tiny?representation=objects", device="cpu",
+                precision="float32", tiling={"tile": 304}, on_event=tell)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+@pytest.mark.parametrize("events", [3, 20])
+def test_a_killed_run_leaves_no_result_that_looks_complete(tmp_path, events):
+    target = tmp_path / "l.ome.zarr"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(events):
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not target.exists()
+    from unet_studio.images.leftovers import remove_leftovers
+
+    time.sleep(0.1)
+    assert remove_leftovers(tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_marker_lists_what_there_is(tmp_path):
+    target = tmp_path / "l.ome.zarr"
+    segment_to_zarr(field((200, 200)), target, **OPTIONS)
+    assert MARKER in zarr.open_group(str(target), mode="r").attrs
+    chunk = next(p for p in (target / "0").rglob("*") if p.is_file() and p.name != "zarr.json")
+    chunk.unlink()
+    assert not is_complete(target)
