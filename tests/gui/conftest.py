@@ -47,7 +47,7 @@ def _no_threads_left():
 
 
 def _our_threads():
-    return [t for t in threading.enumerate() if t.name == "unet-studio"]
+    return [t for t in threading.enumerate() if t.name.startswith("unet-studio")]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from unet_studio.errors import UNetStudioError
 from unet_studio.gui.layer_box import ImageLayerBox
 from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
 from unet_studio.gui.options_form import form_layout, show_row
+from unet_studio.recipe import Quality
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from unet_studio.images.volume import VolumeInfo
     from unet_studio.models.card import ModelCard
 
+_QUALITIES: tuple[tuple[str, Quality], ...] = (
+    ("Exact", "exact"), ("Balanced", "balanced"), ("Fast", "fast"),
+)  # fmt: skip
 _COLOURS = ("Red", "Green", "Blue")
 # More ways to hand channels to a network than this are not listed.
 _MOST_CHOICES = 60
@@ -41,12 +45,15 @@ class InputChoice:
         Level of a multiscale image; 0 is the finest.
     channels : tuple of int or None
         None leaves it to the model.
+    quality : str
+        How much context tiles get; see :class:`~unet_studio.recipe.Tiling`.
     """
 
     layer: Image
     axes: str | None
     level: int
     channels: tuple[int, ...] | None
+    quality: Quality
 
 
 class InputForm(QWidget):
@@ -68,15 +75,25 @@ class InputForm(QWidget):
             "Which resolution of this multiscale image to segment. The finest is the slowest."
         )
         self.channels_box = _box("Which channel the network looks at, counted from 0.")
+        self.quality_box = _box(
+            "The image is large and cut into tiles. Exact gives what the whole image at once "
+            "would. The others are faster and let a few pixels change side at seams: one in "
+            "10 000, or one in 1 000."
+        )
+        for title, quality in _QUALITIES:
+            self.quality_box.addItem(title, quality)
         self._form = form_layout(self)
         self._form.addRow("Layer", self.layer_box)
         self._form.addRow("Axes", self.axes_box)
         self._form.addRow("Level", self.level_box)
         self._form.addRow("Channel", self.channels_box)
+        self._form.addRow("Tiles", self.quality_box)
+        self.set_tiled(False)
         self.layer_box.layer_changed.connect(self._on_layer)
         self.axes_box.currentIndexChanged.connect(self._on_axes)
         self.level_box.currentIndexChanged.connect(self._on_level)
         self.channels_box.currentIndexChanged.connect(self._emit)
+        self.quality_box.currentIndexChanged.connect(self._emit)
         self._on_layer()
 
     def value(self) -> InputChoice | None:
@@ -89,7 +106,13 @@ class InputForm(QWidget):
             self._chosen_axes.get(layer),
             max(0, self.level_box.currentIndex()),
             _as_tuple(self.channels_box.currentData()),
+            self.quality_box.currentData(),
         )
+
+    def set_tiled(self, tiled: bool) -> None:
+        """Offer the quality of tiles where there is more than one, or it was changed."""
+        changed = self.quality_box.currentIndex() > 0
+        show_row(self._form, self.quality_box, tiled or changed)
 
     def set_card(self, card: ModelCard | None) -> None:
         """Offer the channels that suit a model."""

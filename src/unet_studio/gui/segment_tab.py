@@ -27,7 +27,7 @@ from unet_studio.gui.results import ResultLayer
 from unet_studio.gui.runs import Runner, RunRequest, RunResult
 from unet_studio.gui.settings import Settings, read_settings
 from unet_studio.inference.plan import RunPlan, resolve
-from unet_studio.recipe import Recipe
+from unet_studio.recipe import Recipe, Tiling
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -174,6 +174,7 @@ class SegmentTab(QWidget):
             except UNetStudioError as error:
                 self.forecast.show_message("warning", str(error))
             else:
+                self.input.set_tiled(self._plan.tiles.count > 1)
                 lines = [self._plan.summary(), *self._plan.warnings]
                 severity = "warning" if self._plan.warnings else "info"
                 self.forecast.show_message(severity, "\n".join(lines))
@@ -189,6 +190,7 @@ class SegmentTab(QWidget):
             model=entry.name if entry.origin != "file" else str(entry.path),
             axes=axes,
             channels=choice.channels,
+            tiling=Tiling(quality=choice.quality),
             objects=self.objects.value(),
             measure=self._settings.measure,
             device=model.device,

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -140,30 +141,30 @@ class _Run:
         """
         blended = _Blending(self.plan, names) if self._blends else None
         done = bad = 0
-        for jobs, blocks, missing in self._read_ahead():
-            token.raise_if_cancelled()
-            values = self.executor.run(blocks, [job.tile for job in jobs])
-            while self.executor.notices:
-                self.notices.append(self.executor.notices.pop(0))
-                yield Warned(self.notices[-1])
-            for job, value, lost in zip(jobs, values, missing, strict=True):
-                if lost is not None:
-                    lost = lost[job.tile.local]
-                    self._clear(value, lost)
-                    bad += int(lost.sum())
-                if blended is not None:
-                    blended.add(job, value, output)
-                else:
-                    output[_region(names, job)] = value
-            done += len(jobs)
-            yield TileDone(done, self.plan.tile_count)
+        # Closed at once if the run fails or is cancelled: its thread must not go on.
+        with closing(self._read_ahead()) as batches:
+            for jobs, blocks, missing in batches:
+                token.raise_if_cancelled()
+                values = self.executor.run(blocks, [job.tile for job in jobs])
+                while self.executor.notices:
+                    self.notices.append(self.executor.notices.pop(0))
+                    yield Warned(self.notices[-1])
+                for job, value, lost in zip(jobs, values, missing, strict=True):
+                    if lost is not None:
+                        bad += self._clear(value, lost[job.tile.local])
+                    if blended is not None:
+                        blended.add(job, value, output)
+                    else:
+                        output[_region(names, job)] = value
+                done += len(jobs)
+                yield TileDone(done, self.plan.tile_count)
         return bad
 
     @property
     def _blends(self) -> bool:
         return self.plan.tiles.blend and self.plan.tiles.count > 1
 
-    def _read_ahead(self) -> Iterator[tuple[list[_Job], list[Any], list[Any]]]:
+    def _read_ahead(self) -> Generator[tuple[list[_Job], list[Any], list[Any]], None, None]:
         """Yield batches of tiles, the next one being read while one is at work."""
 
         def read(jobs: list[_Job]) -> tuple[list[_Job], list[Any], list[Any]]:
@@ -183,12 +184,13 @@ class _Run:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> None:
+    def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> int:
         """Make pixels without a number background: any number would look like something."""
         if self.keep == "probabilities":
             value[:, lost] = 0
             if self.card.representation == "classes":
                 value[0, lost] = 1
+        return int(lost.sum())
 
     def _batches(self) -> Iterator[list[_Job]]:
         outer = [a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.card)]
