@@ -54,7 +54,7 @@ def main() -> None:
         "# Accuracy of the bundled nuclei model",
         "",
         "Images of the `val` splits. The network was not trained on them, and the objects options",
-        "were chosen on other images (held out of the `train` splits). They were looked at during",
+        "were chosen on other images (of the `train` splits). They were looked at during",
         "development, though, so images that nobody has seen may give slightly less.",
         "Objects pooled over the images of a set; AP = TP / (TP + FP + FN).",
         "",
