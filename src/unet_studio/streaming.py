@@ -160,7 +160,7 @@ def segment_to_zarr_steps(
     if model is None:
         yield Started("loading the model")
         model = load_model(recipe.model)
-    plan = resolve(recipe, model.card, volume.info)
+    plan = resolve(recipe, model.card, volume.info, streamed=True)
     for path in filter(None, (target, probabilities)):
         _check_target(path)
     with scratch_folder(target) as scratch:

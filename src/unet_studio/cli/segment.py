@@ -185,7 +185,7 @@ def segment_file(
             target, kept = _on_disk(target, volume.metadata, probabilities)
             steps = segment_to_zarr_steps(volume, recipe, target, model=model, probabilities=kept)
             streamed: StreamedSegmentation = drain(steps, draw)
-            files = write_tables(streamed, target, source, [target, *filter(None, [kept])])
+            files = write_tables(streamed, target, source, target, kept)
             return Outcome(files, _words(streamed), time.perf_counter() - began)
         result: Segmentation = drain(segment_steps(volume, recipe, model=model), draw)
     files = write_results(result, target, volume.metadata, source, probabilities=probabilities)
@@ -236,18 +236,20 @@ def write_results(
     """
     from unet_studio.images.writers import beside_labels, write_array, write_labels
 
-    files = [write_labels(result.labels, result.axes, target, metadata=metadata)]
+    labels = write_labels(result.labels, result.axes, target, metadata=metadata)
+    kept = None
     if probabilities:
-        path = beside_labels(target, "probabilities")
-        prediction = result.prediction
-        files.append(
-            write_array(prediction.probabilities, prediction.axes, path, metadata=metadata)
-        )
-    return write_tables(result, target, source, files)
+        prediction, kept = result.prediction, beside_labels(target, "probabilities")
+        kept = write_array(prediction.probabilities, prediction.axes, kept, metadata=metadata)
+    return write_tables(result, target, source, labels, kept)
 
 
 def write_tables(
-    result: Segmentation | StreamedSegmentation, target: Path, source: Path, files: list[Path]
+    result: Segmentation | StreamedSegmentation,
+    target: Path,
+    source: Path,
+    labels: Path,
+    probabilities: Path | None,
 ) -> tuple[Path, ...]:
     """Write what goes beside the arrays of a result, the run record last.
 
@@ -258,19 +260,19 @@ def write_tables(
         After which all files are called.
     source : Path
         The image.
-    files : list of Path
-        What was written already, labels first.
+    labels, probabilities : Path
+        What was written already.
 
     Returns
     -------
     tuple of Path
-        All files of the result.
+        All files of the result, labels first.
     """
     from unet_studio.images.records import record_path
     from unet_studio.images.writers import beside_labels, write_record
     from unet_studio.objects.measurements import units, write_table
 
-    files = list(files)
+    files = [labels]
     if result.measurements:
         table = beside_labels(target, "objects", ".csv")
         write_table(table, result.measurements, units(result.axes))
@@ -279,8 +281,10 @@ def write_tables(
         tracks = beside_labels(target, "tracks", ".csv")
         write_table(tracks, result.tracks)
         files.append(tracks)
+    if probabilities is not None:
+        files.append(probabilities)
     record = {**result.record, "input": str(source), "outputs": [f.name for f in files]}
-    files.append(write_record(record, record_path(files[0])))
+    files.append(write_record(record, record_path(labels)))
     return tuple(files)
 
 

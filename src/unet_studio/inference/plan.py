@@ -68,9 +68,6 @@ class RunPlan:
         Forecast of the peak of the computer's memory, above what the process uses already.
     device_bytes : int
         The same for the GPU's memory; 0 on a CPU.
-    streamed_bytes : int
-        Forecast of the peak of the computer's memory if everything large goes through
-        the disk (:mod:`unet_studio.streaming`).
     available_bytes : int or None
         Free memory of the computer; None if unknown.
     warnings : tuple of str
@@ -87,7 +84,6 @@ class RunPlan:
     precision: str
     memory_bytes: int
     device_bytes: int
-    streamed_bytes: int
     available_bytes: int | None
     warnings: tuple[str, ...] = ()
 
@@ -159,7 +155,9 @@ def spatial_axes(card: ModelCard) -> str:
     return "ZYX" if card.ndim == 3 else "YX"
 
 
-def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
+def resolve(
+    recipe: Recipe, card: ModelCard, info: VolumeInfo, *, streamed: bool = False
+) -> RunPlan:
     """Resolve a recipe against an image.
 
     Parameters
@@ -168,6 +166,9 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
     card : ModelCard
         Of the recipe's model.
     info : VolumeInfo
+    streamed : bool
+        Results go through the disk (:mod:`unet_studio.streaming`): the forecast is
+        that of tiles and blocks alone.
 
     Raises
     ------
@@ -194,7 +195,8 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
     batch = _batch(recipe, card, tiles, frames, device, budget)
     free = free_memory("cpu")
     precision = likely_precision(card, device, recipe.precision)
-    memory, streamed, on_device = _forecast(card, info, tiles, batch, device, BYTES[precision])
+    memory, on_disk, on_device = _forecast(card, info, tiles, batch, device, BYTES[precision])
+    memory = on_disk if streamed else memory
     warnings += _shortage("of memory", memory, free)
     if on_device:
         warnings += _shortage(f"on {device}", on_device, available)
@@ -202,7 +204,7 @@ def resolve(recipe: Recipe, card: ModelCard, info: VolumeInfo) -> RunPlan:
         warnings.append("The model takes one grey channel: red, green and blue are mixed.")
     return RunPlan(
         recipe, card, info, channel_map, tiles, frames, batch, device, precision, memory,
-        on_device, streamed, free, tuple(warnings),
+        on_device, free, tuple(warnings),
     )  # fmt: skip
 
 
@@ -318,7 +320,8 @@ def _shortage(where: str, needed: int, free: int | None) -> list[str]:
         return []
     return [
         f"This needs about {readable_size(needed)} {where}, but {readable_size(free)} are free. "
-        "Close other programs, choose smaller tiles, or segment a part of the image."
+        "Close other programs, segment a part of the image, or go through the disk "
+        "(unet-studio segment --through-disk)."
     ]
 
 

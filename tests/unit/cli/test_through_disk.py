@@ -40,7 +40,7 @@ def test_the_same_labels_in_another_file(tmp_path, image):
     assert tables[0] == tables[1]
     record = json.loads(next((tmp_path / "disk").glob("*.json")).read_text())
     assert record["outputs"] == [
-        "cells_labels.ome.zarr", "cells_probabilities.ome.zarr", "cells_objects.csv",
+        "cells_labels.ome.zarr", "cells_objects.csv", "cells_probabilities.ome.zarr",
     ]  # fmt: skip
     assert not [p for p in (tmp_path / "disk").iterdir() if ".partial-" in p.name]
 
