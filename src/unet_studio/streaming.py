@@ -180,7 +180,9 @@ def segment_to_zarr_steps(
                 check=check,
             )
         provisional = _scratch_array(scratch / "labels", plan, channels=False)
-        made = yield from _make_objects(prediction, recipe.objects, provisional, check)
+        made = yield from _make_objects(
+            prediction, recipe.objects, provisional, recipe.measure, check
+        )
         yield Started("writing labels")
         return _finish(prediction, made, provisional, recipe, target, check)
 
@@ -201,10 +203,13 @@ def _make_objects(
     prediction: Prediction,
     method: ObjectsMethod | None,
     output: Any,
+    measure: bool,
     check: Callable[[], None],
 ) -> Generator[Event, None, _Made]:
     """Label every frame of a prediction into ``output``, block by block."""
     from unet_studio.objects.blockwise import label_blocks
+    from unet_studio.objects.grid import Grid
+    from unet_studio.objects.measurements import measure_classes, object_table
     from unet_studio.objects.methods import METHODS, parse_options
 
     method = method or prediction.card.default_objects
@@ -220,23 +225,33 @@ def _make_objects(
     axes = prediction.axes.without("C")
     ndim = 3 if "Z" in axes else 2
     frames = range(prediction.info.length("T")) if "T" in axes else [None]
+    block = _block(ndim, output.shape[-ndim:])
     for number, frame in enumerate(frames):
         yield Started("making objects")
+        offset = made.count if made.makes_objects else 0
+        labels = _Frame(output, frame)
         result = yield from _blocks_done(
             label_blocks(
                 _Frame(prediction.probabilities, frame),
-                _Frame(output, frame),
+                labels,
                 method,
                 prediction.card.representation,
-                block=_block(ndim, output.shape[-ndim:]),
-                offset=made.count if made.makes_objects else 0,
+                block=block,
+                offset=offset,
                 check=check,
             )
         )
-        table = _table(result, made.count if made.makes_objects else 0, number, axes)
-        made.tables.append(table)
-        so_far = made.count
-        made.count = so_far + result.count if made.makes_objects else max(so_far, result.count)
+        made.count = max(made.count, offset + result.count)
+        spatial = axes.select(axes.spatial)
+        if not measure:
+            table: dict[str, NDArray[Any]] = {}
+        elif made.makes_objects:
+            ids = np.arange(1, result.count + 1) + offset
+            table = object_table(ids, result.sizes, result.centroids, result.boxes, spatial)
+        else:
+            grid = Grid(labels.shape, block)
+            table = measure_classes(labels, map(grid.bounds, range(grid.size)), spatial)
+        made.tables.append(_with_frame(table, number) if table and "T" in axes else table)
         for warning in result.warnings:
             made.warnings.append(warning)
             yield Warned(warning)
@@ -291,7 +306,7 @@ def _finish(
         check=check,
     )
     labels = zarr.open_array(str(target / "0"), mode="r")
-    measurements = _joined(made.tables) if recipe.measure else {}
+    measurements = _joined(made.tables)
     return StreamedSegmentation(target, labels, axes, measurements, record, tuple(warnings))
 
 
@@ -369,16 +384,8 @@ def _block(ndim: int, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape, strict=True))
 
 
-def _table(result: Any, offset: int, frame: int, axes: Axes) -> dict[str, NDArray[Any]]:
-    """Return the measurements of one frame, in physical units."""
-    from unet_studio.objects.measurements import object_table
-
-    spatial = axes.select(axes.spatial)
-    ids = np.arange(1, len(result.sizes) + 1) + offset
-    table = object_table(ids, result.sizes, result.centroids, result.boxes, spatial)
-    if "T" not in axes:
-        return table
-    frames = np.full(len(result.sizes), frame, np.int64)
+def _with_frame(table: dict[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]]:
+    frames = np.full(len(table["label"]), number, np.int64)
     return {"label": table.pop("label"), "frame": frames, **table}
 
 

@@ -15,6 +15,7 @@ from unet_studio import streaming as streaming_module
 from unet_studio.errors import Cancelled, OutputError
 from unet_studio.events import CancelToken, TileDone
 from unet_studio.images.zarr_marker import MARKER, is_complete
+from unet_studio.models.presets import new_model
 
 OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 512}}
 
@@ -68,6 +69,30 @@ def test_a_network_of_three_dimensions(tmp_path, small_blocks):
     expected = segment(image, model, axes="ZYX", **options)
     result = segment_to_zarr(image, tmp_path / "l.ome.zarr", model, axes="ZYX", **options)
     np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+
+
+@pytest.mark.parametrize("axes", ["YX", "TYX"])
+@pytest.mark.parametrize("method", ["argmax", "components"])
+def test_classes_are_measured_too(tmp_path, small_blocks, axes, method):
+    image = field((2, 200, 240) if axes == "TYX" else (200, 240))
+    model = new_model("unet-tiny", representation="classes", classes=("ground", "a", "b"))
+    options = {**OPTIONS, "objects": {"method": method}}
+    expected = segment(image, model, axes=axes, **options)
+    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", model, axes=axes, **options)
+    np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+    assert len(expected.measurements["label"]) > 0
+    for name, column in expected.measurements.items():
+        np.testing.assert_allclose(result.measurements[name], column, err_msg=name)
+    assert result.object_count == expected.object_count
+
+
+def test_nothing_to_find_is_a_result_too(tmp_path):
+    image = np.full((100, 120), 7, np.uint8)
+    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", **OPTIONS)
+    assert result.object_count == 0
+    assert not np.asarray(result.labels[:]).any()
+    assert any("constant" in w for w in result.warnings)
+    assert len(result.measurements["label"]) == 0
 
 
 def test_zarr_in_and_probabilities_out(tmp_path, small_blocks):

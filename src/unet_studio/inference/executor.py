@@ -176,10 +176,7 @@ class Executor:
             with torch.inference_mode(), _full_precision():
                 logits = self._network(to_tensor(stack, self.device, self.precision))
                 return np.asarray(self._finish(logits).cpu().numpy())
-        except (torch.OutOfMemoryError, MemoryError):
-            return None
-        except RuntimeError as error:
-            # torch's CPU allocator raises a bare RuntimeError.
+        except (RuntimeError, MemoryError) as error:
             if "device-side assert" in str(error):
                 raise RecipeError(
                     f"The {self.device} has failed and can not be used again before a restart. "
@@ -246,6 +243,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: on a GPU, or in torch's CPU allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    # torch's CPU allocator raises a bare RuntimeError.
     return isinstance(error, RuntimeError) and "not enough memory" in str(error)
 
 

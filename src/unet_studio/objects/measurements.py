@@ -14,7 +14,7 @@ from unet_studio.images.atomic import atomic_file
 from unet_studio.objects.contingency import compact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,6 +124,44 @@ def object_table(
         for index, letter in enumerate(letters):
             table[f"bbox_{name}_{letter}"] = boxes[:, index, side]
     return table
+
+
+def measure_classes(
+    labels: Any, regions: Iterable[tuple[slice, ...]], axes: Axes
+) -> dict[str, NDArray[Any]]:
+    """Measure labels that are classes, a few of them over a frame of any size.
+
+    Parameters
+    ----------
+    labels : numpy or Zarr array, axes ([Z,] Y, X)
+    regions : iterable of tuple of slice
+        Which cover the frame, each small enough for memory.
+    axes : Axes
+        The spatial ones.
+
+    Returns
+    -------
+    dict of str to array
+        As :func:`measure` of the frame, one row per class that is there.
+    """
+    ndim = len(axes)
+    found: dict[int, tuple[int, NDArray[np.float64], NDArray[np.int64]]] = {}
+    for region in regions:
+        part = np.asarray(labels[region])
+        start = np.array([s.start for s in region])
+        for name in np.unique(part[part > 0]).tolist():
+            where = np.stack(np.nonzero(part == name))
+            where += start[:, None]
+            box = np.stack([where.min(axis=1), where.max(axis=1) + 1], axis=1)
+            pixels, sums, before = found.get(name, (0, np.zeros(ndim), box))
+            box[:, 0] = np.minimum(box[:, 0], before[:, 0])
+            box[:, 1] = np.maximum(box[:, 1], before[:, 1])
+            found[name] = pixels + where.shape[1], sums + where.sum(axis=1), box
+    rows = sorted(found)
+    count = np.array([found[r][0] for r in rows], np.int64)
+    total = np.array([found[r][1] for r in rows]).reshape(-1, ndim)
+    boxes = np.array([found[r][2] for r in rows], np.int64).reshape(-1, ndim, 2)
+    return object_table(np.array(rows, np.int64), count, total / count[:, None], boxes, axes)
 
 
 def _count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
