@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from unet_studio.gui.leaving import close_windows_at_exit
 from unet_studio.gui.model_header import ModelHeader
 from unet_studio.gui.settings import read_settings
 from unet_studio.registry import Registry
@@ -52,6 +53,7 @@ class StudioWidget(QWidget):
         self._lay_out()
         self._bind_keys()
         napari_viewer.events.theme.connect(self._on_theme)
+        close_windows_at_exit()
 
     @property
     def tab(self) -> Any:
