@@ -22,9 +22,11 @@ from unet_studio.axes import Axes
 from unet_studio.errors import OutputError, RecipeError
 from unet_studio.events import CancelToken, Event, Started, TileDone, Warned
 from unet_studio.images.atomic import scratch_folder
+from unet_studio.images.frame import Frame
 from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
+from unet_studio.images.writers import remove_records
 from unet_studio.images.zarr_marker import is_ours
 from unet_studio.inference.plan import PROBABILITY_BYTES, RunPlan, resolve
 from unet_studio.pipeline import drain, prepare
@@ -161,6 +163,7 @@ def segment_to_zarr_steps(
         yield Started("loading the model")
         model = load_model(recipe.model)
     plan = resolve(recipe, model.card, volume.info, streamed=True)
+    method, notes = _checked_method(recipe, plan)
     for path in filter(None, (target, probabilities)):
         _check_target(path)
     with scratch_folder(target) as scratch:
@@ -168,6 +171,11 @@ def segment_to_zarr_steps(
             yield Warned(warning)
         kept = _scratch_array(scratch / "probabilities", plan, channels=True)
         prediction = yield from predict_steps(volume, model, plan, token=token, output=kept)
+        yield from (Warned(note) for note in notes)
+        provisional = _scratch_array(scratch / "labels", plan, channels=False)
+        made = yield from _make_objects(prediction, method, provisional, recipe.measure, check)
+        made.warnings[:0] = notes
+        remove_records(target)  # of an older result: from here on it is being replaced
         if probabilities is not None:
             yield Started("writing probabilities")
             write_chunked(
@@ -179,12 +187,27 @@ def segment_to_zarr_steps(
                 labels=False,
                 check=check,
             )
-        provisional = _scratch_array(scratch / "labels", plan, channels=False)
-        made = yield from _make_objects(
-            prediction, recipe.objects, provisional, recipe.measure, check
-        )
         yield Started("writing labels")
         return _finish(prediction, made, provisional, recipe, target, check)
+
+
+def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
+    """Return the objects method with all options written out, and warnings.
+
+    Whatever can not be done is refused now, before hours of prediction.
+    """
+    from unet_studio.objects.blockwise import check_method
+    from unet_studio.objects.run import possible_link
+
+    method = recipe.objects or plan.card.default_objects
+    chosen, options = check_method(method, plan.card.representation)
+    link, notes = possible_link(method, "T" in plan.info.axes, chosen.makes_objects)
+    if link is not None:
+        raise RecipeError(
+            "Objects can not be linked through time in a result that goes through the disk. "
+            "Leave linking out, or segment a part of the image."
+        )
+    return ObjectsMethod(method=method.method, options=options.model_dump()), notes
 
 
 @dataclass
@@ -201,7 +224,7 @@ class _Made:
 
 def _make_objects(
     prediction: Prediction,
-    method: ObjectsMethod | None,
+    method: ObjectsMethod,
     output: Any,
     measure: bool,
     check: Callable[[], None],
@@ -210,17 +233,8 @@ def _make_objects(
     from unet_studio.objects.blockwise import label_blocks
     from unet_studio.objects.grid import Grid
     from unet_studio.objects.measurements import measure_classes, object_table
-    from unet_studio.objects.methods import METHODS, parse_options
+    from unet_studio.objects.methods import METHODS
 
-    method = method or prediction.card.default_objects
-    # With every option written out, as the record has it.
-    options = parse_options(method).model_dump()
-    method = ObjectsMethod(method=method.method, options=options, link=method.link)
-    if method.link is not None:
-        raise RecipeError(
-            "Objects can not be linked through time in a result that goes through the disk. "
-            "Leave linking out, or segment a part of the image."
-        )
     made = _Made(method, METHODS.load(method.method).makes_objects, time.perf_counter())
     axes = prediction.axes.without("C")
     ndim = 3 if "Z" in axes else 2
@@ -229,10 +243,10 @@ def _make_objects(
     for number, frame in enumerate(frames):
         yield Started("making objects")
         offset = made.count if made.makes_objects else 0
-        labels = _Frame(output, frame)
+        labels = Frame(output, frame)
         result = yield from _blocks_done(
             label_blocks(
-                _Frame(prediction.probabilities, frame),
+                Frame(prediction.probabilities, frame),
                 labels,
                 method,
                 prediction.card.representation,
@@ -308,27 +322,6 @@ def _finish(
     labels = zarr.open_array(str(target / "0"), mode="r")
     measurements = _joined(made.tables)
     return StreamedSegmentation(target, labels, axes, measurements, record, tuple(warnings))
-
-
-class _Frame:
-    """One frame of a Zarr array, to read and write: slicing such an array makes a copy."""
-
-    def __init__(self, array: Any, frame: int | None) -> None:
-        self._array = array
-        self._first: tuple[int, ...] = () if frame is None else (frame,)
-        self.shape = tuple(array.shape[len(self._first) :])
-        self.chunks = tuple(array.chunks[len(self._first) :])
-        self.dtype = array.dtype
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        return np.asarray(self._array[self._key(key)])
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._array[self._key(key)] = value
-
-    def _key(self, key: Any) -> tuple[Any, ...]:
-        return (*self._first, *(key if isinstance(key, tuple) else (key,)))
 
 
 def _check_target(path: Path) -> None:

@@ -12,7 +12,7 @@ import zarr
 
 from unet_studio import as_volume, read_image, segment, segment_to_zarr
 from unet_studio import streaming as streaming_module
-from unet_studio.errors import Cancelled, OutputError
+from unet_studio.errors import Cancelled, OutputError, RecipeError
 from unet_studio.events import CancelToken, TileDone
 from unet_studio.images.zarr_marker import MARKER, is_complete
 from unet_studio.models.presets import new_model
@@ -199,3 +199,31 @@ def test_the_marker_lists_what_there_is(tmp_path):
     chunk = next(p for p in (target / "0").rglob("*") if p.is_file() and p.name != "zarr.json")
     chunk.unlink()
     assert not is_complete(target)
+
+
+@pytest.mark.parametrize(
+    ("axes", "objects", "message"),
+    [
+        ("TYX", {"method": "watershed", "link": {}}, "linked through time"),
+        ("YX", {"method": "argmax"}, "can not be used"),
+        ("YX", {"method": "watershed", "options": {"depth": 3}}, "depth"),
+    ],
+)
+def test_what_can_not_be_done_is_said_before_the_work(tmp_path, axes, objects, message):
+    events = []
+    image = field((2, 64, 64) if axes == "TYX" else (64, 64))
+    with pytest.raises(RecipeError, match=message):
+        segment_to_zarr(
+            image, tmp_path / "l.ome.zarr", axes=axes, objects=objects, on_event=events.append
+        )
+    assert not [e for e in events if isinstance(e, TileDone)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_linking_without_time_is_left_out_with_a_warning(tmp_path):
+    objects = {"method": "watershed", "link": {}}
+    result = segment_to_zarr(
+        field((200, 240)), tmp_path / "l.ome.zarr", axes="YX", objects=objects, **OPTIONS
+    )
+    assert any("not linked" in text for text in result.warnings)
+    assert result.record["recipe"]["objects"]["link"] is None

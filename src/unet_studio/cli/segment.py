@@ -194,13 +194,12 @@ def segment_file(
 
 def _on_disk(target: Path, metadata: Any, probabilities: bool) -> tuple[Path, Path | None]:
     """Return where a streamed run writes labels and, if wanted, probabilities."""
-    from unet_studio.images.writers import beside_labels, refuse_input, remove_records
+    from unet_studio.images.writers import beside_labels, refuse_input
 
     target = beside_labels(target, "labels", ".ome.zarr")
     kept = beside_labels(target, "probabilities") if probabilities else None
     for path in filter(None, (target, kept)):
         refuse_input(path, metadata)
-    remove_records(target)
     return target, kept
 
 
@@ -269,7 +268,7 @@ def write_tables(
         All files of the result, labels first.
     """
     from unet_studio.images.records import record_path
-    from unet_studio.images.writers import beside_labels, write_record
+    from unet_studio.images.writers import beside_labels, disown, write_record
     from unet_studio.objects.measurements import units, write_table
 
     files = [labels]
@@ -283,7 +282,9 @@ def write_tables(
         files.append(tracks)
     if probabilities is not None:
         files.append(probabilities)
-    record = {**result.record, "input": str(source), "outputs": [f.name for f in files]}
+    names = [f.name for f in files]
+    disown(labels, names)
+    record = {**result.record, "input": str(source), "outputs": names}
     files.append(write_record(record, record_path(labels)))
     return tuple(files)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -14,15 +15,19 @@ from unet_studio.axes import Axes
 from unet_studio.errors import AxesError, OutputError
 from unet_studio.images.atomic import atomic_file, cannot_write
 from unet_studio.images.formats import WRITERS, format_of, split_suffix
-from unet_studio.images.records import is_record, record_path
+from unet_studio.images.records import RECORD, is_record, outputs_of, record_path
+
+_TABLE = ".csv"
 
 __all__ = [
     "WRITERS",
     "beside_labels",
+    "disown",
     "labels_path",
     "labels_paths",
     "output_path",
     "record_path",
+    "remove_records",
     "write_array",
     "write_labels",
     "write_record",
@@ -247,7 +252,7 @@ def refuse_input(target: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def remove_records(labels: Path) -> tuple[Path, ...]:
-    """Remove the run records of an older result, before it is replaced.
+    """Remove the run records and tables of an older result, before it is replaced.
 
     A record only lies beside results that are complete, and these are about not
     to be.
@@ -266,20 +271,63 @@ def remove_records(labels: Path) -> tuple[Path, ...]:
     Raises
     ------
     OutputError
-        If a record can not be removed.
+        If one can not be removed.
     """
     older = []
     for path in (labels, labels.with_name(labels.name + ".tif")):
         record = record_path(path)
         if not is_record(record):
             continue
-        try:
-            record.unlink()
-        except OSError as error:
-            raise cannot_write(record, error) from error
+        # Its tables too: of a run with other settings, the new one may have fewer.
+        tables = [
+            path.with_name(n)
+            for n in outputs_of(record)
+            if n.endswith(_TABLE) and Path(n).name == n
+        ]
+        for old in (record, *tables):
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise cannot_write(old, error) from error
         if path.is_file():
             older.append(path)
     return tuple(older)
+
+
+def disown(labels: Path, names: Iterable[str]) -> None:
+    """Take files out of the records of results in other families, such as TIFF.
+
+    Tables of one stem have one name, so a run that writes labels of another family
+    replaces them; that other result keeps its labels, and a record that says so.
+
+    Parameters
+    ----------
+    labels : Path
+        Of the new result.
+    names : iterable of str
+        All files of the new result.
+
+    Raises
+    ------
+    OutputError
+        If a record can not be written.
+    """
+    taken = set(names)
+    stem = split_suffix(labels)[0]
+    for record in sorted(labels.parent.glob(glob.escape(stem) + ".*" + RECORD)):
+        owned = outputs_of(record)
+        if (
+            record != record_path(labels)
+            and split_suffix(_of(record))[0] == stem
+            and owned & taken
+        ):
+            content = json.loads(record.read_bytes())
+            content["outputs"] = [n for n in content["outputs"] if n not in taken]
+            write_record(content, record)
+
+
+def _of(record: Path) -> Path:
+    return record.with_name(record.name.removesuffix(RECORD))
 
 
 def write_record(record: Mapping[str, Any], path: Path | str) -> Path:

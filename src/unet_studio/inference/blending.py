@@ -63,5 +63,6 @@ class BlendedSum:
         self.tiles += 1
 
     def mean(self) -> NDArray[np.float32]:
-        """Return the weighted mean, axes (C, [Z,] Y, X)."""
-        return self._values / self._weights
+        """Return the weighted mean, axes (C, [Z,] Y, X). The sums are gone then."""
+        self._values /= self._weights  # in place: a frame may be all that memory holds
+        return self._values

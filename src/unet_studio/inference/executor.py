@@ -7,8 +7,7 @@ context as its tile had, so what it gives is the same.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from unet_studio.errors import RecipeError
 from unet_studio.events import CancelToken
 from unet_studio.inference.plan import RunPlan
-from unet_studio.inference.precision import prepare
+from unet_studio.inference.precision import full_precision, prepare
 from unet_studio.inference.tiling import Span, Tile, round_up
 from unet_studio.models.model import Model
 
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 Keep = Literal["probabilities", "logits"]
-_MOST_HALVINGS = 4
+_MOST_HALVINGS = 4  # of tiles; batches are halved down to one
+# What allocators say: torch's on CPUs (Windows, Linux), CUDA and its libraries, Metal.
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Executor:
         self._model, self._plan, self._keep = model, plan, keep
         self.precision, self._token = precision, token
         self._batch = plan.batch
-        self._halvings = self._depth = 0
+        self._depth = 0
         self._network: nn.Module | None = None
         # The last constant tile: what was in it, and what came of it.
         self._constants: dict[Any, NDArray[Any]] = {}
@@ -159,7 +160,10 @@ class Executor:
             everything = tuple(slice(0, s.stop - s.start) for s in tile.spans)
             place = tuple(slice(0, s.stop - s.start) for s in whole)
             return [_Piece(index, everything, whole, place)]
-        stride, halo = self._model.card.stride, self._plan.halo
+        stride = self._model.card.stride
+        # All the network sees, however small a halo the plan was content with: it counted
+        # on the seams between tiles alone.
+        halo = max(self._plan.halo, round_up(self._model.card.halo or 0, stride))
         axes = [_cut(span, 2**self._depth, halo, stride) for span in tile.spans]
         pieces = []
         for combination in np.ndindex(*(len(a) for a in axes)):
@@ -173,7 +177,7 @@ class Executor:
         try:
             if self._network is None:
                 self._network = self._prepared()
-            with torch.inference_mode(), _full_precision():
+            with torch.inference_mode(), full_precision():
                 logits = self._network(to_tensor(stack, self.device, self.precision))
                 return np.asarray(self._finish(logits).cpu().numpy())
         except (RuntimeError, MemoryError) as error:
@@ -214,8 +218,7 @@ class Executor:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         smaller_tiles = not self._plan.tiles.blend and self._depth < _MOST_HALVINGS
-        if self._halvings < _MOST_HALVINGS and (group > 1 or smaller_tiles):
-            self._halvings += 1
+        if group > 1 or smaller_tiles:
             if group > 1:
                 self._batch = group // 2
             else:
@@ -229,12 +232,12 @@ class Executor:
             )
             self.device, self._network = torch.device("cpu"), None
             self.precision = "float32"
-            self._batch, self._halvings, self._depth = 1, 0, 0
+            self._batch, self._depth = 1, 0
         else:
             edge = max(self._plan.tile_shape)
             raise RecipeError(
                 f"There was not enough memory to predict {self._plan.info.name!r}, even after "
-                f"tiles of {edge} pixels were made smaller {self._halvings} times. Close other "
+                f"tiles of {edge} pixels were halved {self._depth} times. Close other "
                 "programs, or choose a smaller model."
             )
 
@@ -243,8 +246,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: on a GPU, or in torch's CPU allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # torch's CPU allocator raises a bare RuntimeError.
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    # All others raise a bare RuntimeError.
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
 
 
 def _keep_all(tile: Tile) -> Tile:
@@ -291,12 +295,3 @@ def to_tensor(image: NDArray[np.float32], device: torch.device, precision: str) 
     if tensor.ndim == 4:
         return tensor.contiguous(memory_format=torch.channels_last)
     return tensor
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep CUDA convolutions in fp32: TF32 would break the equality of tiles and whole."""
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
-    ):
-        yield

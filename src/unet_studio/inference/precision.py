@@ -7,6 +7,7 @@ only to measure: a plan asks what is remembered before.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +63,22 @@ def prepare(
     edge = 2 * card.stride
     generator = torch.Generator().manual_seed(0)
     example = torch.rand(1, card.in_channels, *[edge] * card.ndim, generator=generator)
-    prepared = fold_batch_norms(network.cpu(), example).requires_grad_(False)
+    if any(p.device.type != "cpu" for p in network.parameters()):
+        network = copy.deepcopy(network).cpu()  # moving it would move the caller's
+    prepared = fold_batch_norms(network, example).requires_grad_(False)
     prepared = prepared.to(device, getattr(torch, precision))
     return prepared.to(memory_format=torch.channels_last) if card.ndim == 2 else prepared
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep CUDA convolutions in fp32: TF32 would break the equality of tiles and whole."""
+    import torch
+
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
+    ):
+        yield
 
 
 def choose_precision(model: Model, device: torch.device, wanted: Precision) -> str:
@@ -85,7 +101,12 @@ def choose_precision(model: Model, device: torch.device, wanted: Precision) -> s
     key = _key(model.card, str(device))
     known = memory.get(key)
     if known is None:
-        known = rival if _is_better(model, device, rival) else "float32"
+        try:
+            known = rival if _is_better(model, device, rival) else "float32"
+        except (RuntimeError, MemoryError):
+            # No memory for the trial, or no such operation in that precision: the run itself
+            # says what is wrong, if anything is. Tried again another time.
+            return "float32"
         memory.set(key, known)
     return known
 
@@ -108,7 +129,7 @@ def _rival(device: torch.device) -> str | None:
 def _is_better(model: Model, device: torch.device, rival: str) -> bool:
     import torch
 
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision():
         return _measure(model, device, rival)
 
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
 
 
+# Logit of what is certainly not there.
+_SURELY_NOT = -50.0
+
+
 @dataclass(frozen=True)
 class _Job:
     """One tile of one frame."""
@@ -151,7 +155,8 @@ class _Run:
                     yield Warned(self.notices[-1])
                 for job, value, lost in zip(jobs, values, missing, strict=True):
                     if lost is not None:
-                        bad += self._clear(value, lost[job.tile.local])
+                        self._clear(value, lost[job.tile.local])
+                        bad += self._new(job.tile, lost[job.tile.local])
                     if blended is not None:
                         blended.add(job, value, output)
                     else:
@@ -184,13 +189,20 @@ class _Run:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> int:
+    def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> None:
         """Make pixels without a number background: any number would look like something."""
-        if self.keep == "probabilities":
-            value[:, lost] = 0
-            if self.card.representation == "classes":
-                value[0, lost] = 1
-        return int(lost.sum())
+        logits = self.keep == "logits"
+        value[:, lost] = _SURELY_NOT if logits else 0
+        if self.card.representation == "classes":
+            value[0, lost] = 0 if logits else 1
+
+    def _new(self, tile: Tile, lost: NDArray[np.bool_]) -> int:
+        """Count what of a tile no tile before it has counted: blended ones overlap."""
+        fresh = []
+        for spans, span in zip(self.plan.tiles.axes, tile.spans, strict=True):
+            before = [s.keep_stop for s in spans if s.keep_start < span.keep_start]
+            fresh.append(slice(max(0, max(before, default=0) - span.keep_start), None))
+        return int(lost[tuple(fresh)].sum())
 
     def _batches(self) -> Iterator[list[_Job]]:
         outer = [a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.card)]
@@ -220,9 +232,8 @@ class _Run:
         lost = None
         if block.dtype.kind == "f":
             # A constant channel tells nothing, so what is missing of it is no loss.
-            telling = [
-                i for i, gain in enumerate(self.scaling.gain) if gain or self.plan.channel_map.luma
-            ]
+            luma = self.plan.channel_map.luma  # its gain is that of the mixture
+            telling = [i for i in range(len(block)) if luma or self.scaling.gain[i]]
             missing = ~np.isfinite(block[telling]).all(axis=0)
             lost = np.pad(missing, pad[1:]) if missing.any() else None
         block = self.scaling.apply(self.plan.channel_map.mix(block))

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from unet_studio.errors import RecipeError
 from unet_studio.objects.block_task import BlockTask, ObjectTable, find_runs
 from unet_studio.objects.grid import Grid
-from unet_studio.objects.methods import METHODS, parse_options, suitable_methods
+from unet_studio.objects.methods import METHODS, Method, parse_options, suitable_methods
 from unet_studio.objects.oversized import (
     beyond_limit,
     blocks_of,
@@ -45,6 +45,8 @@ from unet_studio.objects.pieces import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from unet_studio.models.card import Representation
     from unet_studio.recipe import ObjectsMethod
 
@@ -152,20 +154,8 @@ def _task(
     check: Callable[[], None] | None,
 ) -> BlockTask:
     """Check what can be checked before the work begins."""
-    chosen = METHODS.load(method.method)
-    options = parse_options(method)
-    if representation not in chosen.representations:
-        raise RecipeError(
-            f"The objects method {method.method!r} can not be used with {representation!r} "
-            f"probabilities. Choose one of: {', '.join(suitable_methods(representation))}."
-        )
-    if chosen.support is None:
-        able = [n for n in suitable_methods(representation) if METHODS.load(n).support]
-        raise RecipeError(
-            f"The objects method {method.method!r} does not say where it looks, so it can not "
-            "run block by block on an image that does not fit into memory. Choose one of: "
-            f"{', '.join(able)}; or segment a smaller part of the image."
-        )
+    chosen, options = check_method(method, representation)
+    assert chosen.support is not None
     shape = _fitting_shape(probabilities, output, block)
     grid = Grid(shape, tuple(min(int(b), max(n, 1)) for b, n in zip(block, shape, strict=True)))
     return BlockTask(
@@ -180,6 +170,33 @@ def _task(
         check=check or (lambda: None),
         touched=np.zeros(grid.size, np.bool_),
     )
+
+
+def check_method(
+    method: ObjectsMethod, representation: Representation
+) -> tuple[Method, BaseModel]:
+    """Return a method that can run block by block, and its parsed options.
+
+    Raises
+    ------
+    RecipeError
+        If it can not, does not take such probabilities, or has no such options.
+    """
+    chosen = METHODS.load(method.method)
+    options = parse_options(method)
+    if representation not in chosen.representations:
+        raise RecipeError(
+            f"The objects method {method.method!r} can not be used with {representation!r} "
+            f"probabilities. Choose one of: {', '.join(suitable_methods(representation))}."
+        )
+    if chosen.support is None:
+        able = [n for n in suitable_methods(representation) if METHODS.load(n).support]
+        raise RecipeError(
+            f"The objects method {method.method!r} does not say where it looks, so it can not "
+            "run block by block on an image that does not fit into memory. Choose one of: "
+            f"{', '.join(able)}; or segment a smaller part of the image."
+        )
+    return chosen, options
 
 
 def _fitting_shape(probabilities: Any, output: Any, block: Sequence[int]) -> tuple[int, ...]:

@@ -124,7 +124,7 @@ def run_objects(
             'Predict again with keep="probabilities".'
         )
     timed = "T" in prediction.axes
-    link, warnings = _possible_link(method, timed, chosen.makes_objects)
+    link, warnings = possible_link(method, timed, chosen.makes_objects)
     frames = _segmented(prediction, chosen, options, check)
     if link is not None:
         made, tracks = _collect(link_frames(frames, link), objects=True)
@@ -144,10 +144,19 @@ def run_objects(
     )
 
 
-def _possible_link(
+def possible_link(
     method: ObjectsMethod, timed: bool, makes_objects: bool
 ) -> tuple[Linking | None, tuple[str, ...]]:
-    """Return how to link, and a warning where it was asked for and can not be done."""
+    """Return how to link, and a warning where it was asked for and can not be done.
+
+    Parameters
+    ----------
+    method : ObjectsMethod
+    timed : bool
+        The image has a time axis.
+    makes_objects : bool
+        The method makes single objects, not classes.
+    """
     if method.link is None or (timed and makes_objects):
         return method.link, ()
     if makes_objects:

@@ -113,3 +113,11 @@ def test_options_out_of_range_are_named(unet_studio, movie, tmp_path, option, va
     assert ended.code == 1
     assert f"objects.link.{option[2:].replace('-', '_')}" in ended.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_links_leaves_no_old_tracks(unet_studio, movie, tmp_path):
+    segment(unet_studio, movie, tmp_path, "--link")
+    assert (tmp_path / "drift_tracks.csv").exists()
+    segment(unet_studio, movie, tmp_path)
+    assert not (tmp_path / "drift_tracks.csv").exists()
+    assert (tmp_path / "drift_objects.csv").exists()

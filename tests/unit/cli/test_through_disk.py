@@ -67,3 +67,39 @@ def test_a_wrong_quality_is_refused_before_any_work(tmp_path, image):
     )
     assert result.exit_code != 0
     assert "quality" in str(result.output) + str(result.exception)
+
+
+def record_of(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_a_result_in_another_family_keeps_its_labels_and_gives_up_the_table(tmp_path, image):
+    run(["segment", image, "-o", tmp_path])
+    labels = (tmp_path / "cells_labels.tif").read_bytes()
+    run(["segment", image, "-o", tmp_path, "--through-disk"])
+    assert (tmp_path / "cells_labels.tif").read_bytes() == labels
+    assert record_of(tmp_path, "cells_labels.tif")["outputs"] == ["cells_labels.tif"]
+    assert "cells_objects.csv" in record_of(tmp_path, "cells_labels.ome.zarr")["outputs"]
+    # The labels of both are told from images still.
+    (tmp_path / "more").mkdir()
+    shown = run(["segment", tmp_path, "-o", tmp_path / "more"])
+    assert "cells.tif" in shown.output
+    assert "cells_labels" not in "".join(p.stem for p in (tmp_path / "more").glob("*_labels_*"))
+    assert len(list((tmp_path / "more").glob("*_objects.csv"))) == 1
+
+
+def test_a_failed_run_leaves_the_older_result_as_it_was(tmp_path, image, monkeypatch):
+    from typer.testing import CliRunner
+
+    arguments = ["segment", str(image), "-o", str(tmp_path / "out"), "--through-disk"]
+    run(arguments)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()}
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("unet_studio.objects.blockwise.label_blocks", fail)
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    after = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()}
+    assert after == before
+    assert is_complete(tmp_path / "out" / "cells_labels.ome.zarr")

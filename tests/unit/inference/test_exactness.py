@@ -130,6 +130,30 @@ def test_blending_weights_sum_to_one():
     np.testing.assert_allclose(result.probabilities[0], 2 * image + 1, rtol=1e-5)
 
 
+def test_pixels_without_a_number_are_counted_once_and_are_background():
+    card = new_model("unet-tiny").card.model_copy(
+        update={"tile_invariant": False, "halo": None, "patch": 64}
+    )
+    model = Model(card, new_model("unet-tiny").network)
+    image = np.random.default_rng(0).random((150, 231)).astype(np.float32)
+    image[20:130, 100:150] = np.nan
+    result = predict(image, model, precision="float32")
+    assert result.record["tiles"]["blended"]
+    assert any("5,500 pixels" in text for text in result.warnings)
+    assert not result.probabilities[:, 20:130, 100:150].any()
+    logits = predict(image, model, precision="float32", keep="logits").probabilities
+    assert (logits[:, 20:130, 100:150] < -20).all()
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_hole_in_any_of_red_green_and_blue_counts(models, channel):
+    image = np.random.default_rng(0).random((60, 70, 3)).astype(np.float32)
+    image[10:20, 30:40, channel] = np.nan
+    result = predict(as_volume(image, "YXC", rgb=True), models[1])
+    assert any("100 pixels" in text for text in result.warnings)
+    assert not result.probabilities[:, 10:20, 30:40].any()
+
+
 def test_stacks_are_predicted_plane_by_plane(models):
     rng = np.random.default_rng(5)
     movie = rng.integers(0, 900, (2, 3, 40, 50)).astype(np.uint16)
