@@ -125,6 +125,10 @@ class Recipe(_Frozen):
     precision : {"auto", "float32", "bfloat16", "float16"}
         Numbers that the network computes in. "auto" takes the half-wide ones where
         they measure faster on the device and hardly change the result.
+    flips : bool
+        Predict every tile in all its mirror images too, and average the logits: the
+        result no longer depends on how the image lies, at 4 times (3D networks: 8 times)
+        the cost.
     """
 
     model: str
@@ -136,6 +140,7 @@ class Recipe(_Frozen):
     measure: bool = True
     device: str = "auto"
     precision: Precision = "auto"
+    flips: bool = False
     version: Literal[1] = 1
 
 

@@ -24,6 +24,7 @@ def recipe_of(
     linking: dict[str, Any] | None,
     quality: str,
     precision: str,
+    flips: bool,
 ) -> Recipe:
     """Return the recipe that a command line asks for.
 
@@ -41,6 +42,7 @@ def recipe_of(
         "axes": axes,
         "device": device,
         "precision": precision,
+        "flips": flips,
         "tiling": {"quality": quality, "tile": tile},
     }
     if channels is not None:

@@ -68,6 +68,12 @@ def segment_command(
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or float16: numbers to compute in.")
     ] = "auto",
+    flips: Annotated[
+        bool,
+        typer.Option(
+            "--flips", help="Average over mirror images: 4 times slower (3D models: 8 times)."
+        ),
+    ] = False,
     through_disk: Annotated[
         bool,
         typer.Option(
@@ -111,7 +117,7 @@ def segment_command(
 
     linking = linking_of(link, min_overlap, max_gap)
     recipe = recipe_of(
-        model, axes, channels, device, tile, method, option, linking, quality, precision
+        model, axes, channels, device, tile, method, option, linking, quality, precision, flips
     )
     sources, skipped = find_images(images)
     if skipped:

@@ -7,7 +7,8 @@ context as its tile had, so what it gives is the same.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -178,7 +179,9 @@ class Executor:
             if self._network is None:
                 self._network = self._prepared()
             with torch.inference_mode(), full_precision():
-                logits = self._network(to_tensor(stack, self.device, self.precision))
+                tensor = to_tensor(stack, self.device, self.precision)
+                flips = self._plan.recipe.flips
+                logits = mirrored(self._network, tensor) if flips else self._network(tensor)
                 return np.asarray(self._finish(logits).cpu().numpy())
         except (RuntimeError, MemoryError) as error:
             if "device-side assert" in str(error):
@@ -279,6 +282,34 @@ def _cut(span: Span, parts: int, halo: int, stride: int) -> list[tuple[slice, sl
         )
         start = stop
     return cuts
+
+
+def mirrored(
+    network: Callable[[torch.Tensor], torch.Tensor], tensor: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean of a network's logits over all mirror images of a batch.
+
+    One after the other, so that it needs hardly more memory than one of them. Exact
+    for tiles as well: these are whole strides long, so a mirror image of a tile is
+    pooled in the same squares as that of the whole image.
+
+    Parameters
+    ----------
+    network : callable
+    tensor : torch.Tensor, axes (N, C, [Z,] Y, X)
+
+    Returns
+    -------
+    torch.Tensor of float32
+    """
+    axes = range(2, tensor.ndim)
+    total: torch.Tensor | None = None
+    for count in range(len(axes) + 1):
+        for chosen in itertools.combinations(axes, count):
+            logits = network(tensor.flip(chosen)).float().flip(chosen)
+            total = logits if total is None else total.add_(logits)
+    assert total is not None
+    return total.div_(2 ** len(axes))
 
 
 def activate(logits: torch.Tensor, representation: str) -> torch.Tensor:

@@ -195,7 +195,9 @@ def resolve(
     batch = _batch(recipe, card, tiles, frames, device, budget)
     free = free_memory("cpu")
     precision = likely_precision(card, device, recipe.precision)
-    memory, on_disk, on_device = _forecast(card, info, tiles, batch, device, BYTES[precision])
+    memory, on_disk, on_device = _forecast(
+        card, info, tiles, batch, device, BYTES[precision], flips=recipe.flips
+    )
     memory = on_disk if streamed else memory
     warnings += _shortage("of memory", memory, free)
     if on_device:
@@ -326,7 +328,14 @@ def _shortage(where: str, needed: int, free: int | None) -> list[str]:
 
 
 def _forecast(
-    card: ModelCard, info: VolumeInfo, tiles: TilePlan, batch: int, device: str, width: int
+    card: ModelCard,
+    info: VolumeInfo,
+    tiles: TilePlan,
+    batch: int,
+    device: str,
+    width: int,
+    *,
+    flips: bool,
 ) -> tuple[int, int, int]:
     """Return the forecast peaks in bytes: of the computer, the same streamed, of the GPU."""
     voxels = math.prod(info.length(a) for a in "TZYX")
@@ -340,6 +349,8 @@ def _forecast(
     labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
     block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
     activations = int(card.bytes_per_pixel * tile * width / 4)
+    if flips:  # the sum, and what is turned back to be added to it
+        activations += tile * 2 * 4 * card.out_channels
     # The tile at work, the same as a batch, the next one; and what comes back of the network.
     copies = tile * (3 * 4 * card.in_channels + 2 * 4 * card.out_channels)
     on_device = 0

@@ -52,11 +52,12 @@ def test_short_memory_leads_there_unasked(tmp_path, image, monkeypatch):
 
 
 def test_quality_and_precision_are_recorded(tmp_path, image):
-    options = ["--quality", "fast", "--precision", "bfloat16"]
+    options = ["--quality", "fast", "--precision", "bfloat16", "--flips"]
     run(["segment", image, "-o", tmp_path / "out", *options])
     record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
     assert record["recipe"]["tiling"]["quality"] == "fast"
     assert record["precision"] == "bfloat16"
+    assert record["recipe"]["flips"] is True
 
 
 def test_a_wrong_quality_is_refused_before_any_work(tmp_path, image):

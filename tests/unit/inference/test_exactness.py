@@ -162,3 +162,49 @@ def test_stacks_are_predicted_plane_by_plane(models):
     assert stack.shape == (2, 3, 3, 40, 50)  # T C Z Y X
     plane = predict(movie[1, 2], models[1], normalisation=fixed).probabilities
     np.testing.assert_array_equal(stack[1, :, 2], plane)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_with_flips_a_mirrored_image_gives_the_mirrored_result(models, axis):
+    """The shape is whole strides long: else the padding would lie on another side."""
+    image = np.random.default_rng(2).random((96, 128)).astype(np.float32)
+    options = {"keep": "logits", "precision": "float32"}
+    results = {
+        flips: [
+            predict(np.ascontiguousarray(i), models[1], flips=flips, **options).probabilities
+            for i in (image, np.flip(image, axis))
+        ]
+        for flips in (True, False)
+    }
+    as_is, mirrored = results[True]
+    deviation = as_is.std()
+    assert np.abs(np.flip(mirrored, axis + 1) - as_is).max() <= TOLERANCE * deviation
+    as_is, mirrored = results[False]
+    assert np.abs(np.flip(mirrored, axis + 1) - as_is).max() > 1e-2 * deviation
+
+
+def test_with_flips_tiles_give_what_the_whole_gives(models):
+    image = np.random.default_rng(4).random((1, 300, 420)).astype(np.float32)
+    halo = models[1].card.halo
+    whole = logits(image, models[1], tile=1024)
+    tile = 2 * halo + 4 * models[1].card.stride
+    options = {"axes": "CYX", "keep": "logits", "precision": "float32", "flips": True}
+    one = predict(image, models[1], tiling={"tile": 1024}, **options)
+    many = predict(image, models[1], tiling={"tile": tile}, **options)
+    assert many.record["tiles"]["count"] > 4 > one.record["tiles"]["count"] == 1
+    difference = np.abs(one.probabilities - many.probabilities).max()
+    assert difference <= TOLERANCE * one.probabilities.std()
+    assert np.abs(one.probabilities - whole).max() > 1e-2 * whole.std(), "flips do something"
+    assert one.record["recipe"]["flips"] is True
+
+
+def test_flips_in_three_dimensions():
+    model = new_model("unet-tiny", ndim=3)
+    edge = 2 * model.card.stride
+    image = np.random.default_rng(6).random((edge, edge, edge)).astype(np.float32)
+    options = {"axes": "ZYX", "keep": "logits", "precision": "float32", "flips": True}
+    as_is, turned = (
+        predict(np.ascontiguousarray(i), model, **options).probabilities
+        for i in (image, image[::-1, ::-1])
+    )
+    assert np.abs(turned[:, ::-1, ::-1] - as_is).max() <= TOLERANCE * as_is.std()
