@@ -29,14 +29,14 @@ TARGETS = {"dsb2018_fluo": (0.87, 0.93), "dsb2018_histology": (0.60, None),
 RESULTS = Path(__file__).parent / "results" / "nuclei_accuracy.md"
 
 
-def score_set(folder: Path, model: object) -> tuple[Scores, int, float]:
+def score_set(folder: Path, model: object, flips: bool) -> tuple[Scores, int, float]:
     """Segment every image of a set; return pooled scores, images, seconds."""
     scores, seconds = [], 0.0
     paths = sorted((folder / "val" / "images").glob("*.png"))
     for path in paths:
         truth = read_image(folder / "val" / "masks" / path.name, "YX").read()[0]
         began = time.perf_counter()
-        result = segment(path, model)
+        result = segment(path, model, flips=flips)
         seconds += time.perf_counter() - began
         scores.append(evaluate(result.labels, truth))
     return pool(scores), len(paths), seconds
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="nuclei")
+    parser.add_argument("--flips", action="store_true", help="average over mirror images")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     model = load_model(args.model)
@@ -63,7 +64,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, title in SETS.items():
-        scores, count, seconds = score_set(args.data / name, model)
+        scores, count, seconds = score_set(args.data / name, model, args.flips)
         ap, f1 = TARGETS.get(name, (None, None))
         lines.append(
             f"| {title} | {count} | {scores.truth} | {scores.ap(0.5):.3f}{goal(ap)} "
@@ -76,7 +77,7 @@ def main() -> None:
         f"Model: {model.card.parameters:,} parameters, SHA-256 `{model.sha256[:16]}…`, "
         f"{training.get('steps')} steps, seed {training.get('seed')}.",
         f"Machine: {platform.machine()}, CPU only; Python {platform.python_version()}.",
-        "Command: `python benchmarks/accuracy.py --data ../shared/data`",
+        f"Command: `python benchmarks/accuracy.py --data ../shared/data{' --flips' * args.flips}`",
     ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from unet_studio.axes import AXIS_WORDS
 from unet_studio.errors import UNetStudioError
@@ -47,6 +47,8 @@ class InputChoice:
         None leaves it to the model.
     quality : str
         How much context tiles get; see :class:`~unet_studio.recipe.Tiling`.
+    flips : bool
+        Average over mirror images.
     """
 
     layer: Image
@@ -54,6 +56,7 @@ class InputChoice:
     level: int
     channels: tuple[int, ...] | None
     quality: Quality
+    flips: bool
 
 
 class InputForm(QWidget):
@@ -82,18 +85,26 @@ class InputForm(QWidget):
         )
         for title, quality in _QUALITIES:
             self.quality_box.addItem(title, quality)
+        self.flips_box = QCheckBox()
+        self.flips_box.setAccessibleName("Average mirror images")
+        self.flips_box.setToolTip(
+            "Let the network look at mirror images too, and average: often a little better, "
+            "and 4 times slower (8 times with a 3D model)."
+        )
         self._form = form_layout(self)
         self._form.addRow("Layer", self.layer_box)
         self._form.addRow("Axes", self.axes_box)
         self._form.addRow("Level", self.level_box)
         self._form.addRow("Channel", self.channels_box)
         self._form.addRow("Tiles", self.quality_box)
+        self._form.addRow("Mirror", self.flips_box)
         self.set_tiled(False)
         self.layer_box.layer_changed.connect(self._on_layer)
         self.axes_box.currentIndexChanged.connect(self._on_axes)
         self.level_box.currentIndexChanged.connect(self._on_level)
         self.channels_box.currentIndexChanged.connect(self._emit)
         self.quality_box.currentIndexChanged.connect(self._emit)
+        self.flips_box.toggled.connect(self._emit)
         self._on_layer()
 
     def value(self) -> InputChoice | None:
@@ -107,6 +118,7 @@ class InputForm(QWidget):
             max(0, self.level_box.currentIndex()),
             _as_tuple(self.channels_box.currentData()),
             self.quality_box.currentData(),
+            self.flips_box.isChecked(),
         )
 
     def set_tiled(self, tiled: bool) -> None:

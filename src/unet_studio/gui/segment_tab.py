@@ -191,6 +191,7 @@ class SegmentTab(QWidget):
             axes=axes,
             channels=choice.channels,
             tiling=Tiling(quality=choice.quality),
+            flips=choice.flips,
             objects=self.objects.value(),
             measure=self._settings.measure,
             device=model.device,

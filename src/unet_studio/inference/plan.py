@@ -141,7 +141,11 @@ class RunPlan:
         count = self.tile_count
         shape = " × ".join(str(n) for n in self.tile_shape)
         text = f"{count} tile{'s' * (count != 1)} of {shape} px on {self.device}"
-        text += f" in {self.precision}, about " if self.precision != "float32" else ", about "
+        if self.precision != "float32":
+            text += f" in {self.precision}"
+        if self.recipe.flips:
+            text += f", each in {2**self.card.ndim} mirror images"
+        text += ", about "
         text += readable_size(self.memory_bytes)
         if self.available_bytes is not None:
             text += f" of {readable_size(self.available_bytes)} free"
