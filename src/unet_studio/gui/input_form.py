@@ -86,7 +86,7 @@ class InputForm(QWidget):
         for title, quality in _QUALITIES:
             self.quality_box.addItem(title, quality)
         self.flips_box = QCheckBox()
-        self.flips_box.setAccessibleName("Average mirror images")
+        self.flips_box.setAccessibleName("Average flips")
         self.flips_box.setToolTip(
             "Let the network look at mirror images too, and average: often a little better, "
             "and 4 times slower (8 times with a 3D model)."
@@ -97,7 +97,7 @@ class InputForm(QWidget):
         self._form.addRow("Level", self.level_box)
         self._form.addRow("Channel", self.channels_box)
         self._form.addRow("Tiles", self.quality_box)
-        self._form.addRow("Mirror", self.flips_box)
+        self._form.addRow("Average flips", self.flips_box)
         self.set_tiled(False)
         self.layer_box.layer_changed.connect(self._on_layer)
         self.axes_box.currentIndexChanged.connect(self._on_axes)
