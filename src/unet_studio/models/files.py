@@ -112,6 +112,68 @@ def read_card(path: Path) -> ModelCard:
     return _card_of(path, read_header(path)[1])
 
 
+def weights_hash(path: Path) -> str:
+    """Return the SHA-256 of a model file's weights as it was written, empty if not noted.
+
+    Two files with the same weights have the same, whatever their cards say.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or no model file.
+    """
+    _, metadata, _ = read_header(path)
+    return metadata.get(_HASH_KEY, "")
+
+
+def has_card(path: Path, *, strict: bool = False) -> bool:
+    """Whether a file is a model file of ours.
+
+    Parameters
+    ----------
+    path : Path
+    strict : bool
+        Raise what is wrong with it instead of returning False.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        read_card(path)
+    except ModelError:
+        if strict:
+            raise
+        return False
+    return True
+
+
+def verify_file(path: Path) -> ModelCard:
+    """Check a whole model file without torch, piece by piece, and return its card.
+
+    Raises
+    ------
+    ModelError
+        If it is damaged, or its weights are no longer those that were saved.
+    """
+    _, metadata, start = read_header(path)
+    card = _card_of(path, metadata)
+    expected = metadata.get(_HASH_KEY)
+    if expected:
+        with path.open("rb") as file:
+            file.seek(start)
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise _changed(path)
+    return card
+
+
+def _changed(path: Path) -> ModelError:
+    return ModelError(
+        f"The weights in {path} have changed since they were saved (their SHA-256 differs): "
+        "the file is damaged. Copy or download it again."
+    )
+
+
 def _card_of(path: Path, metadata: Mapping[str, str]) -> ModelCard:
     if _CARD_KEY not in metadata:
         raise ModelError(
@@ -152,10 +214,7 @@ def read_model_file(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor], str
     content = path.read_bytes()
     expected = metadata.get(_HASH_KEY)
     if expected and hashlib.sha256(content[start:]).hexdigest() != expected:
-        raise ModelError(
-            f"The weights in {path} have changed since they were saved (their SHA-256 differs): "
-            "the file is damaged. Copy or download it again."
-        )
+        raise _changed(path)
     try:
         weights = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:

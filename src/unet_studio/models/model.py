@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from unet_studio.errors import ModelError
 from unet_studio.models.card import ModelCard
 from unet_studio.models.files import read_model_file, write_model_file
 from unet_studio.models.networks import NETWORKS
+from unet_studio.models.per_axis import in_words, spread
 from unet_studio.models.sources import open_source
 
 _SHOWN_DIFFERENCES = 5
@@ -90,20 +94,48 @@ def model_from_file(path: Path) -> Model:
     ModelError
     """
     card, weights, sha256 = read_model_file(path)
-    with torch.device("meta"):  # shapes are compared before memory is taken
+    with shapes_only():  # shapes are compared before memory is taken
         network = build_network(card)
-    stride = int(getattr(network, "stride", card.stride))
-    if stride != card.stride:
+    stride = getattr(network, "stride", card.stride)
+    if spread(stride, card.ndim) != card.strides:
         raise ModelError(
-            f"The card in {path} gives a stride of {card.stride}, but its network pools by "
-            f"{stride}. The file was put together wrongly; get it again from where it was made."
+            f"The card in {path} gives a stride of {in_words(card.stride)}, but its network pools "
+            f"by {in_words(stride)}. The file was put together wrongly; get it again from where "
+            "it was made."
         )
     weights, notes = without_prefix(weights)
     check_weights(network, weights, str(path))
     weights = {n: w.float() if w.is_floating_point() else w for n, w in weights.items()}
+    return Model(card, filled(network, card, weights), sha256, path, notes)
+
+
+def filled(network: nn.Module, card: ModelCard, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """Return a network, built in :func:`shapes_only`, with weights that fit it, ready to run."""
     network.load_state_dict(weights, assign=True)
-    network.eval().requires_grad_(False)
-    return Model(card, network, sha256, path, notes)
+    if any(buffer.is_meta for buffer in network.buffers()):
+        # What is computed while building and not kept in files (tables of positions).
+        network = build_network(card)
+        network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+class _RealNumbers(TorchFunctionMode):
+    """Some encoders read numbers from a linspace while they are built."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Build networks on the meta device: shapes without memory."""
+    with torch.device("meta"), _RealNumbers():
+        yield
 
 
 def without_prefix(

@@ -11,8 +11,9 @@ is then checked on the network itself.
 from __future__ import annotations
 
 import copy
+import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unet_studio.models.card import ModelCard
+from unet_studio.models.per_axis import PerAxis, joined, spread
 from unet_studio.models.seams import seam_flips
 
 # Accepted difference between tiles and whole, relative to the logits' standard
@@ -59,14 +61,14 @@ class Probe:
 
     Attributes
     ----------
-    stride : int
-        Product of the poolings, in pixels.
-    radius : int or None
-        Largest distance at which an input pixel can change an output pixel, over all
-        axes, in pixels; None if it is unbounded.
+    strides : tuple of int
+        Product of the poolings per axis [Z] Y X, in pixels.
+    radii : tuple of int or None
+        Largest distance along each axis at which an input pixel can change an output
+        pixel, in pixels; None if it is unbounded along any.
     tile_invariant : bool
-        Tiles with a halo of at least ``radius``, on origins that are multiples of
-        ``stride``, reproduce the whole image.
+        Tiles with a halo of at least ``radii``, on origins that are multiples of
+        ``strides``, reproduce the whole image.
     bytes_per_pixel : float
         Peak memory of activations in a forward pass, per input pixel.
     parameters : int
@@ -75,23 +77,31 @@ class Probe:
         :func:`unet_studio.models.seams.seam_flips`. Empty if no halo is exact.
     """
 
-    stride: int
-    radius: int | None
+    strides: tuple[int, ...]
+    radii: tuple[int, ...] | None
     tile_invariant: bool
     bytes_per_pixel: float
     parameters: int
     seam_flips: tuple[tuple[int, float], ...] = ()
 
     @property
-    def halo(self) -> int | None:
-        """The radius rounded up to the stride; None if unbounded."""
-        return None if self.radius is None else -(-self.radius // self.stride) * self.stride
+    def radius(self) -> PerAxis | None:
+        """The radii as one number where all axes have the same; None if unbounded."""
+        return None if self.radii is None else joined(self.radii)
+
+    @property
+    def halos(self) -> tuple[int, ...] | None:
+        """The radii rounded up to the strides; None if unbounded."""
+        if self.radii is None:
+            return None
+        pairs = zip(self.radii, self.strides, strict=True)
+        return tuple(-(-radius // stride) * stride for radius, stride in pairs)
 
     def card_fields(self) -> dict[str, Any]:
         """Return the measured fields of a model card."""
         return {
-            "stride": self.stride,
-            "halo": self.halo,
+            "stride": joined(self.strides),
+            "halo": None if self.halos is None else joined(self.halos),
             "tile_invariant": self.tile_invariant,
             "seam_flips": self.seam_flips,
             "bytes_per_pixel": round(self.bytes_per_pixel, 1),
@@ -112,30 +122,29 @@ def probe_network(network: nn.Module, card: ModelCard) -> Probe:
     was_training = network.training
     network.eval()
     try:
-        stride = int(getattr(network, "stride", card.stride))
-        radius = receptive_radius(network, card.in_channels, card.ndim, stride)
-        invariant = radius is not None and (
+        strides = spread(getattr(network, "stride", card.stride), card.ndim)
+        radii = receptive_radii(network, card.in_channels, strides)
+        invariant = radii is not None and (
             max(
-                tiling_error(network, card.in_channels, card.ndim, stride, radius, axis)
-                for axis in range(card.ndim)
+                tiling_error(network, card.in_channels, strides, radius, axis)
+                for axis, radius in enumerate(radii)
             )
             <= INVARIANCE_TOLERANCE
         )
         probe = Probe(
-            stride,
-            radius,
+            strides,
+            radii,
             invariant,
-            activation_bytes_per_pixel(network, card.in_channels, card.ndim, stride),
+            activation_bytes_per_pixel(network, card.in_channels, strides),
             sum(p.numel() for p in network.parameters()),
         )
-        if not invariant or not probe.halo:
+        if not invariant or not probe.halos or not probe.halos[-1]:
             return probe
         flips = seam_flips(
             network,
             card.in_channels,
-            card.ndim,
-            stride,
-            probe.halo,
+            strides,
+            probe.halos[-1],
             classes=card.representation == "classes",
         )
         return replace(probe, seam_flips=flips)
@@ -148,7 +157,9 @@ def linearised(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network).double().eval()
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, _BATCH_NORMS + _ELEMENTWISE):
+            # A layer norm looks at the channels of one pixel only, and would let nothing
+            # through where all channels are equal, as they are here.
+            if isinstance(child, (*_BATCH_NORMS, *_ELEMENTWISE, nn.LayerNorm)):
                 setattr(module, name, nn.Identity())
             elif isinstance(child, nn.MaxPool2d | nn.MaxPool3d):
                 setattr(module, name, _mean_pool(child))
@@ -166,39 +177,42 @@ def _mean_pool(pool: nn.MaxPool2d | nn.MaxPool3d) -> nn.Module:
     return result
 
 
-def _strip(channels: int, ndim: int, stride: int, axis: int, length: int) -> tuple[int, ...]:
-    shape = [stride] * ndim
+def _strip(channels: int, strides: Sequence[int], axis: int, length: int) -> tuple[int, ...]:
+    shape = list(strides)
     shape[axis] = length
     return (1, channels, *shape)
 
 
-def receptive_radius(network: nn.Module, in_channels: int, ndim: int, stride: int) -> int | None:
-    """Return the receptive field's radius in pixels, the largest over the axes.
+def receptive_radii(
+    network: nn.Module, in_channels: int, strides: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Return the receptive field's radius along each axis, in pixels.
 
-    One block of ``stride`` output pixels is followed back, so that every
+    One block of a stride's output pixels is followed back, so that every
     position relative to the poolings is covered. None if the field grows with
     the image (global pooling, attention, instance or group normalisation).
     """
     network = linearised(network)
-    largest = 0
-    for axis in range(ndim):
+    radii = []
+    for axis, stride in enumerate(strides):
         length = 16 * stride
         while True:
-            radius = _radius_along(network, in_channels, ndim, stride, axis, length)
+            radius = _radius_along(network, in_channels, strides, axis, length)
             if radius is not None:
-                largest = max(largest, radius)
+                radii.append(radius)
                 break
             if length >= _LONGEST_PROBE:
                 return None
             length = min(2 * length, max(_LONGEST_PROBE, 16 * stride))
-    return largest
+    return tuple(radii)
 
 
 def _radius_along(
-    network: nn.Module, in_channels: int, ndim: int, stride: int, axis: int, length: int
+    network: nn.Module, in_channels: int, strides: Sequence[int], axis: int, length: int
 ) -> int | None:
     """Radius along one axis, or None if it reaches the end of the strip."""
-    shape = _strip(in_channels, ndim, stride, axis, length)
+    stride, ndim = strides[axis], len(strides)
+    shape = _strip(in_channels, strides, axis, length)
     image = torch.ones(shape, dtype=torch.float64, requires_grad=True)
     start = length // stride // 2 * stride
     block = network(image).narrow(2 + axis, start, stride)
@@ -215,15 +229,16 @@ def _radius_along(
 
 @torch.no_grad()
 def tiling_error(
-    network: nn.Module, in_channels: int, ndim: int, stride: int, radius: int, axis: int
+    network: nn.Module, in_channels: int, strides: Sequence[int], radius: int, axis: int
 ) -> float:
     """Largest difference of two tiles along an axis to the whole, over the logits' deviation."""
+    stride = strides[axis]
     halo = -(-radius // stride) * stride
     # Fine structure through the whole strip; the same strip cut in two must agree.
     cut = halo + 3 * stride
     length = 2 * cut
     generator = torch.Generator().manual_seed(0)
-    shape = _strip(in_channels, ndim, stride, axis, length)
+    shape = _strip(in_channels, strides, axis, length)
     image = torch.randn(shape, generator=generator)
     whole = network(image)
     dim = 2 + axis
@@ -235,24 +250,27 @@ def tiling_error(
 
 @torch.no_grad()
 def activation_bytes_per_pixel(
-    network: nn.Module, in_channels: int, ndim: int, stride: int
+    network: nn.Module, in_channels: int, strides: Sequence[int]
 ) -> float:
     """Peak of the memory that a forward pass allocates, per input pixel, fp32."""
-    edge = max(2 * stride, -(-(256 if ndim == 2 else 64) // stride) * stride)
-    image = torch.zeros(1, in_channels, *[edge] * ndim)
-    with _LiveBytes() as memory:
+    edge = 256 if len(strides) == 2 else 64
+    shape = [max(2 * stride, -(-edge // stride) * stride) for stride in strides]
+    image = torch.zeros(1, in_channels, *shape)
+    with _LiveBytes(network) as memory:
         network(image)
     used: int = memory.peak + image.numel() * image.element_size()
-    return used / float(edge**ndim)
+    return used / float(math.prod(shape))
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follow how many bytes of freshly made tensors are alive."""
+    """Follow how many bytes of freshly made tensors are alive, a network's own not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        # A linear layer makes a view of its weights, which takes no memory.
+        own = (*network.parameters(), *network.buffers())
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in own}
 
     def __torch_dispatch__(
         self,

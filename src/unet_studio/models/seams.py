@@ -8,7 +8,7 @@ halo whose flips stay below what the user accepts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -24,13 +24,12 @@ _SMALLEST_SIDE = 0.01
 def seam_flips(
     network: nn.Module,
     channels: int,
-    ndim: int,
-    stride: int,
+    strides: Sequence[int],
     halo: int,
     *,
     classes: bool = False,
 ) -> tuple[tuple[int, float], ...]:
-    """Measure the flips of a seam for halos up to the exact one.
+    """Measure the flips of a seam across X for halos up to the exact one.
 
     Parameters
     ----------
@@ -38,12 +37,11 @@ def seam_flips(
         In evaluation mode, on the CPU.
     channels : int
         Of the input.
-    ndim : {2, 3}
-    stride : int
-        Product of the poolings, in pixels.
+    strides : sequence of int
+        Product of the poolings per axis [Z] Y X, in pixels.
     halo : int
-        With which there is no flip: the radius of the receptive field, rounded
-        up to the stride, in pixels.
+        Along X, with which there is no flip: the radius of the receptive field,
+        rounded up to the stride, in pixels.
     classes : bool
         The decision is the likeliest of several classes; otherwise the sign of the
         first logit.
@@ -54,9 +52,9 @@ def seam_flips(
         With growing halo; the last is ``(halo, 0.0)``. The flips are the most that
         were seen with any halo as large or larger.
     """
-    candidates = list(_candidates(stride, halo))
+    candidates = list(_candidates(strides[-1], halo))
     worst = [0.0] * len(candidates)
-    for image in _textures(channels, ndim, stride, halo):
+    for image in _textures(channels, strides, halo):
         whole = network(image)
         level = _level(whole)
         for index, context in enumerate(candidates):
@@ -80,9 +78,9 @@ def _candidates(stride: int, halo: int) -> Iterator[int]:
         context = max(context + stride, -(-context * 3 // 2 // stride) * stride)
 
 
-def _textures(channels: int, ndim: int, stride: int, halo: int) -> Iterator[torch.Tensor]:
-    across = -(-_SEAM[ndim] // stride) * stride
-    image = texture(channels, (*(across,) * (ndim - 1), 2 * (halo + 2 * stride)))
+def _textures(channels: int, strides: Sequence[int], halo: int) -> Iterator[torch.Tensor]:
+    across = [-(-_SEAM[len(strides)] // stride) * stride for stride in strides[:-1]]
+    image = texture(channels, (*across, 2 * (halo + 2 * strides[-1])))
     yield image
     yield 1 - image
 

@@ -8,15 +8,18 @@ add one line to :data:`WEIGHT_SOURCES`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from unet_studio.errors import ModelError
+from unet_studio.models.ledger import check_use
 from unet_studio.models.store import find_model
 from unet_studio.registry import Registry
 
 if TYPE_CHECKING:
+    from unet_studio.models.card import ModelCard
     from unet_studio.models.model import Model
 
 WEIGHT_SOURCES: Registry[Callable[[str], Model]] = Registry(
@@ -24,6 +27,8 @@ WEIGHT_SOURCES: Registry[Callable[[str], Model]] = Registry(
     {
         "file": "unet_studio.models.sources:from_file",
         "random": "unet_studio.models.sources:from_random",
+        "nnunet": "unet_studio.models.nnunet.importing:from_nnunet",
+        "weights": "unet_studio.models.foreign:from_weights",
     },
     entry_points="unet_studio.weight_sources",
 )
@@ -42,11 +47,32 @@ def open_source(reference: str) -> Model:
     return from_file(reference)
 
 
+def is_name(reference: str) -> bool:
+    """Whether a reference is a name or a path, and not a source such as "random:unet"."""
+    return ":" not in reference or Path(reference).exists()
+
+
+def card_of(reference: str) -> ModelCard:
+    """Return the card of a model; without torch if it has a file.
+
+    Raises
+    ------
+    ModelError
+    """
+    if is_name(reference):
+        return find_model(reference).card
+    return open_source(reference).card
+
+
 def from_file(reference: str) -> Model:
     """Load a model of the store by its name, or a model file by its path."""
     from unet_studio.models.model import model_from_file
 
-    return model_from_file(Path(find_model(reference).path))
+    entry = find_model(reference)
+    model = model_from_file(Path(entry.path))
+    if entry.origin == "store" and (note := check_use(entry.path, model.sha256)):
+        return replace(model, notes=(*model.notes, note))
+    return model
 
 
 def from_random(what: str) -> Model:

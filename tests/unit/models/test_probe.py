@@ -6,7 +6,11 @@ from torch import nn
 
 from unet_studio.models.card import ModelCard
 from unet_studio.models.presets import new_model
-from unet_studio.models.probe import probe_network, receptive_radius
+from unet_studio.models.probe import (
+    activation_bytes_per_pixel,
+    probe_network,
+    receptive_radii,
+)
 
 
 def card(**fields):
@@ -23,12 +27,12 @@ def convolutions(*kernels):
 
 @pytest.mark.parametrize(("kernels", "radius"), [((3,), 1), ((3, 3), 2), ((5, 7), 5), ((1,), 0)])
 def test_radius_of_plain_convolutions_is_known_exactly(kernels, radius):
-    assert receptive_radius(convolutions(*kernels), 1, 2, 1) == radius
+    assert receptive_radii(convolutions(*kernels), 1, (1, 1)) == (radius, radius)
 
 
 def test_dilation_counts():
     net = nn.Conv2d(1, 1, 3, padding=4, dilation=4)
-    assert receptive_radius(net, 1, 2, 1) == 4
+    assert receptive_radii(net, 1, (1, 1)) == (4, 4)
 
 
 def test_dead_activations_do_not_hide_reach():
@@ -37,7 +41,7 @@ def test_dead_activations_do_not_hide_reach():
     with torch.no_grad():
         net[0].weight.fill_(-1.0)
         net[0].bias.fill_(-100.0)
-    assert receptive_radius(net, 1, 2, 1) == 2
+    assert receptive_radii(net, 1, (1, 1)) == (2, 2)
 
 
 def test_plain_unet_is_exact_in_tiles():
@@ -144,3 +148,21 @@ def test_encoders_are_classed(encoder):
 def test_memory_grows_with_width():
     slim, tiny = new_model("unet-slim").card, new_model("unet-tiny").card
     assert 1.5 < slim.bytes_per_pixel / tiny.bytes_per_pixel < 2.5
+
+
+def test_weights_are_no_memory_of_activations():
+    """A linear layer looks at its weights through a view, which is not one more copy."""
+
+    class Pointwise(nn.Module):
+        stride = 1
+
+        def __init__(self, width):
+            super().__init__()
+            self.into, self.out = nn.Linear(1, width), nn.Linear(width, 1)
+
+        def forward(self, x):
+            pooled = x.mean((2, 3))  # so that width costs weights alone
+            return x + self.out(self.into(pooled))[..., None, None]
+
+    few, many = (activation_bytes_per_pixel(Pointwise(n), 1, (1, 1)) for n in (1, 500_000))
+    assert many < few + 2 * 4 * 500_000 / 256**2

@@ -12,13 +12,15 @@ the original can go before accuracy does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from unet_studio.errors import ModelError
+from unet_studio.models.per_axis import joined
 
 if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
@@ -50,11 +52,14 @@ class DoubleConvolution(nn.Sequential):
 
 
 class UpBlock(nn.Module):
-    """Double the resolution, halve the channels, join the skip, convolve twice."""
+    """Undo one pooling, halve the channels, join the skip, convolve twice."""
 
-    def __init__(self, in_channels: int, skip_channels: int, ndim: int = 2) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, ndim: int = 2, pooling: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.up = _TRANSPOSED[ndim](in_channels, skip_channels, 2, stride=2)
+        steps: Any = tuple(pooling) or (2,) * ndim
+        self.up = _TRANSPOSED[ndim](in_channels, skip_channels, steps, stride=steps)
         self.convolutions = DoubleConvolution(2 * skip_channels, skip_channels, ndim)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
@@ -75,11 +80,16 @@ class UNet(nn.Module):
         poolings; each level halves the resolution.
     ndim : {2, 3}
         Spatial dimensions.
+    poolings : sequence of sequence of int, optional
+        Factor of each pooling along [Z,] Y, X, finest first, instead of 2 everywhere:
+        ``[(1, 2, 2), (2, 2, 2)]`` leaves thick planes apart at first, as nnU-Net does
+        with anisotropic voxels (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     Notes
     -----
     Input and output are ``(N, C, Y, X)`` or ``(N, C, Z, Y, X)``. Every spatial
-    length must be a multiple of :attr:`stride`; the tile planner sees to that.
+    length must be a multiple of :attr:`stride` (of its own, if there is one per
+    axis); the tile planner sees to that.
     """
 
     def __init__(
@@ -88,21 +98,23 @@ class UNet(nn.Module):
         out_channels: int = 1,
         widths: Sequence[int] = ORIGINAL_WIDTHS,
         ndim: int = 2,
+        poolings: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if ndim not in _CONVOLUTION:
             raise ModelError(f"ndim is {ndim}; a U-Net has 2 or 3 spatial dimensions.")
         if len(widths) < 2 or min(widths) < 1:
             raise ModelError(f"widths is {tuple(widths)}; give at least two positive numbers.")
-        self.stride = 2 ** (len(widths) - 1)
+        steps = _poolings(poolings, len(widths) - 1, ndim)
+        self.stride = joined([math.prod(axis) for axis in zip(*steps, strict=True)])
         inputs = [in_channels, *widths[:-1]]
         self.down = nn.ModuleList(
             DoubleConvolution(n_in, n_out, ndim)
             for n_in, n_out in zip(inputs, widths, strict=True)
         )
-        self.pool = _POOL[ndim](2)
+        self.pools = nn.ModuleList(_POOL[ndim](step) for step in steps)
         self.up = nn.ModuleList(
-            UpBlock(widths[level], widths[level - 1], ndim)
+            UpBlock(widths[level], widths[level - 1], ndim, steps[level - 1])
             for level in range(len(widths) - 1, 0, -1)
         )
         self.head = _CONVOLUTION[ndim](widths[0], out_channels, 1)
@@ -120,7 +132,7 @@ class UNet(nn.Module):
         """Return logits of the size of ``x``, axes (N, out_channels, [Z,] Y, X)."""
         skips: list[torch.Tensor] = []
         for level, convolutions in enumerate(self.down):
-            x = convolutions(x if level == 0 else self.pool(x))
+            x = convolutions(x if level == 0 else self.pools[level - 1](x))
             skips.append(x)
         skips.pop()
         for block in self.up:
@@ -129,7 +141,29 @@ class UNet(nn.Module):
         return logits
 
 
+def _poolings(
+    given: Sequence[Sequence[int]] | None, count: int, ndim: int
+) -> list[tuple[int, ...]]:
+    if given is None:
+        return [(2,) * ndim] * count
+    steps = [tuple(int(factor) for factor in step) for step in given]
+    if len(steps) != count or any(len(s) != ndim or not 1 <= min(s) for s in steps):
+        raise ModelError(
+            f"poolings is {[list(s) for s in steps]}; {count + 1} widths in {ndim} dimensions "
+            f"need {count} poolings of {ndim} factors of at least 1."
+        )
+    return steps
+
+
+# All that the network is made of, for packages that have to stand on their own.
+PARTS = (_poolings, DoubleConvolution, UpBlock, UNet)
+
+
 def build(card: ModelCard) -> UNet:
-    """Build the plain U-Net that ``card`` describes; ``options`` may hold ``widths``."""
+    """Build the plain U-Net that ``card`` describes.
+
+    ``options`` may hold ``widths`` and ``poolings``; see :class:`UNet`.
+    """
     widths = tuple(card.options.get("widths", ORIGINAL_WIDTHS))
-    return UNet(card.in_channels, card.out_channels, widths, card.ndim)
+    poolings = card.options.get("poolings")
+    return UNet(card.in_channels, card.out_channels, widths, card.ndim, poolings)

@@ -1,0 +1,154 @@
+"""Networks that come as a whole program: its bytes are the weights of a module here.
+
+What differs between them and networks of torch is dealt with in one place: shapes that
+the program insists on, its order of axes, and which of its channels is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unet_studio.errors import ModelError
+from unet_studio.models.card import ModelCard
+from unet_studio.models.networks import CONTENT
+
+# Most bytes of a program.
+LARGEST_PROGRAM = 2 * 2**30
+
+
+class Embedded(nn.Module):
+    """A program that maps an image to an image, given by its bytes.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Its options hold
+
+        ``bytes``
+            Length of the program.
+        ``edges`` (optional)
+            Per spatial axis, [Z] Y X: the only length that is taken, or ``[least,
+            step]``, in pixels. Shorter tiles are continued by reflection.
+        ``axes``, ``output_axes`` (optional)
+            Order of the program's axes, letters of ``bczyx``; both ``b`` and ``c`` may
+            be absent.
+        ``output`` (optional)
+            Which of the program's results is taken, from 0.
+        ``channel`` (optional)
+            The one channel of the result that is taken.
+    """
+
+    content: torch.Tensor
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        length = int(card.options.get("bytes", 0))
+        if not 0 < length <= LARGEST_PROGRAM:
+            raise ModelError(f"The card of {card.name!r} gives its program {length} bytes.")
+        self.card, self.stride = card, card.stride
+        self.register_buffer(CONTENT, torch.empty(length, dtype=torch.uint8))
+        order = "bc" + "zyx"[-card.ndim :]
+        self._order = order
+        self._axes = str(card.options.get("axes", order))
+        self._output_axes = str(card.options.get("output_axes", order))
+        for axes in (self._axes, self._output_axes):
+            if len(set(axes)) != len(axes) or not set(order[2:]) <= set(axes) <= set(order):
+                raise ModelError(f"The card of {card.name!r} has axes {axes!r}, not of {order}.")
+        if "c" not in self._axes and card.in_channels != 1:
+            raise ModelError(f"The card of {card.name!r} has channels, its axes have not.")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Embedded:
+        """Copy what describes the program; it is opened anew where it is used."""
+        with torch.device("meta"):
+            copied = type(self)(self.card)
+        copied.content = self.content.clone()
+        copied.training = self.training
+        return copied
+
+    def program(self) -> bytes:
+        """Return the program."""
+        return bytes(self.content.cpu().numpy().tobytes())
+
+    def ready(self) -> None:
+        """Open the program.
+
+        Raises
+        ------
+        ModelError
+            If it can not be opened, or must not be.
+        """
+        raise NotImplementedError
+
+    def run(self, image: torch.Tensor) -> torch.Tensor:
+        """Run the opened program: axes as in its options, float32 in and out."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the program says of ``x``, axes (N, C, [Z,] Y, X)."""
+        self.ready()
+        shape = x.shape[2:]
+        padded = _reflected(x.float(), [self._length(i, n) for i, n in enumerate(shape)])
+        # One image at a time: many programs were made for a batch of one.
+        results = [self._one(image[None]) for image in padded]
+        inside = (slice(None), slice(None), *(slice(0, n) for n in shape))
+        return torch.cat(results)[inside]
+
+    def _one(self, image: torch.Tensor) -> torch.Tensor:
+        present = [i for i, axis in enumerate(self._order) if axis in self._axes]
+        missing = [i for i in range(len(self._order)) if i not in present]
+        kept = "".join(self._order[i] for i in present)
+        given = image.squeeze(tuple(missing)) if missing else image
+        result = self.run(given.permute([kept.index(a) for a in self._axes]).contiguous())
+        if result.ndim != len(self._output_axes):
+            raise ModelError(
+                f"The program in {self.card.name!r} returned {result.ndim} axes instead of "
+                f"{self._output_axes!r}. Its description does not fit it."
+            )
+        wanted = [a for a in self._order if a in self._output_axes]
+        result = result.permute([self._output_axes.index(a) for a in wanted])
+        for position, axis in enumerate(self._order):
+            if axis not in wanted:
+                result = result.unsqueeze(position)
+        channel = self.card.options.get("channel")
+        if channel is not None:
+            result = result[:, int(channel) : int(channel) + 1]
+        expected = (1, self.card.out_channels, *image.shape[2:])
+        if tuple(result.shape) != expected:
+            raise ModelError(
+                f"The program in {self.card.name!r} returned the shape {tuple(result.shape)} "
+                f"instead of {expected}. Its description does not fit it."
+            )
+        return result.float()
+
+    def _length(self, axis: int, length: int) -> int:
+        edges = self.card.options.get("edges")
+        edge = edges[axis] if edges else [1, 1]
+        if not isinstance(edge, Sequence):
+            if length > int(edge):
+                raise ModelError(
+                    f"The model {self.card.name!r} takes tiles of {edge} pixels at most, not of "
+                    f"{length}. Leave the tile size to the program."
+                )
+            return int(edge)
+        least, step = int(edge[0]), max(1, int(edge[1]))
+        return least + max(0, -(-(length - least) // step)) * step
+
+
+def _reflected(image: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Continue an image (N, C, ...) by reflection at its ends."""
+    for axis, length in enumerate(lengths):
+        present = image.shape[2 + axis]
+        if length > present:
+            index = np.pad(np.arange(present), (0, length - present), mode="symmetric")
+            image = image.index_select(2 + axis, torch.from_numpy(index).to(image.device))
+    return image
+
+
+def embed(card: ModelCard, program: bytes) -> ModelCard:
+    """Return a card with the length of a program."""
+    return card.model_copy(update={"options": {**card.options, "bytes": len(program)}})

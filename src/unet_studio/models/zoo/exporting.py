@@ -1,0 +1,329 @@
+"""Export a model as a package of the BioImage Model Zoo, format 0.5."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unet_studio.errors import ModelError, OutputError
+from unet_studio.images.atomic import atomic_file
+from unet_studio.images.normalisation import sample_for_statistics
+from unet_studio.images.normalisers import NORMALISERS
+from unet_studio.models.card import ModelCard
+from unet_studio.models.exporting import Details
+from unet_studio.models.model import Model
+from unet_studio.models.networks import EMBEDDED
+from unet_studio.models.seams import texture
+from unet_studio.models.zoo.architecture import architecture_of
+from unet_studio.models.zoo.documentation import documentation_of
+from unet_studio.models.zoo.postprocessing import OBJECT_CHANNELS
+from unet_studio.models.zoo.processing_out import postprocessing_of, preprocessing_of
+from unet_studio.models.zoo.programs import (
+    OPSET,
+    onnx_program,
+    state_dict_bytes,
+    torchscript_program,
+)
+from unet_studio.models.zoo.validation import validate_package
+from unet_studio.models.zoo.yaml import write_yaml
+
+# Readers take later ones of 0.5 too, and older ones understand most of it.
+FORMAT = "0.5.4"
+_TEST_EDGE = {2: 256, 3: 32}
+# Edge that an image may have to have for the sake of halos, by dimensions.
+_LARGEST_LEAST = {2: 1024, 3: 96}
+_DOI = re.compile(r"\b10\.\d{4,9}/[^\s;,]+[^\s;,.)]")
+_UNET_PAPER = {
+    "text": "Ronneberger, Fischer & Brox: U-Net: Convolutional Networks for Biomedical Image "
+    "Segmentation. MICCAI 2015.",
+    "doi": "10.1007/978-3-319-24574-4_28",
+}
+# The date of zip members: the same model gives the same bytes.
+_DATE = (2020, 1, 1, 0, 0, 0)
+
+
+def export_bioimageio(
+    model: Model,
+    target: Path,
+    *,
+    example: NDArray[Any] | None = None,
+    details: Details | None = None,
+    step: Callable[[str], None] = lambda what: None,
+) -> Path:
+    """Write a model as a valid package: weights in three formats, test data, documentation.
+
+    Parameters
+    ----------
+    model : Model
+    target : Path
+        Ends in ``.zip``. Replaced only once the package is complete and valid.
+    example : array, axes (C, [Z,] Y, X), optional
+        Image for test data and cover; each length is cut to what the network takes. By
+        default a made-up texture.
+    details : Details, optional
+    step : callable, optional
+        Is told what is done next; whatever it raises ends the export.
+
+    Returns
+    -------
+    Path
+        ``target``.
+
+    Raises
+    ------
+    ModelError
+        If the format can not say what the model needs, or the package would not be valid.
+    """
+    if target.suffix != ".zip":
+        raise ModelError(f"{target.name} should end in .zip.")
+    if model.card.architecture in EMBEDDED:
+        raise ModelError(
+            f"{model.card.name!r} came as a {model.card.architecture} program. Hand on the "
+            "package that it came in."
+        )
+    image = _example(model, example)
+    files = _files(model, image, step)
+    values = _description(model, details or Details(), files)
+    files["rdf.yaml"] = write_yaml(values)
+    step("checking the package")
+    validate_package(files)
+    step("writing the package")
+    try:
+        with atomic_file(target) as stream, zipfile.ZipFile(stream, "w") as archive:
+            for name, content in files.items():
+                member = zipfile.ZipInfo(name, _DATE)
+                member.external_attr = 0o644 << 16
+                member.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(member, content)
+    except OutputError as error:
+        raise ModelError(str(error)) from error
+    return target
+
+
+def _files(
+    model: Model, image: NDArray[np.float32], step: Callable[[str], None]
+) -> dict[str, bytes]:
+    step("running the test image")
+    probabilities = _predicted(model, image)
+    files = {"weights.pt": state_dict_bytes(model.network)}
+    step("writing ONNX")
+    files["weights.onnx"] = onnx_program(model)
+    step("writing TorchScript")
+    files["weights.torchscript.pt"] = torchscript_program(model)
+    return {
+        **files,
+        "test_input.npy": _npy(image),
+        "test_output.npy": _npy(probabilities),
+        "cover.png": _cover(image, probabilities),
+        "README.md": documentation_of(model.card).encode(),
+        **architecture_of(model.card)[1],
+    }
+
+
+def _stated_halos(card: ModelCard) -> tuple[int, ...]:
+    """Return the halos that the package states: 0 where images would have to be huge for them.
+
+    The format wants every image to be larger than two halos.
+    """
+    halos = (card.halos if card.tile_invariant else None) or (0,) * card.ndim
+    too_large = any(2 * halo > _LARGEST_LEAST[card.ndim] for halo in halos)
+    return (0,) * card.ndim if too_large else halos
+
+
+def _least_edges(card: ModelCard) -> tuple[int, ...]:
+    pairs = zip(_stated_halos(card), card.strides, strict=True)
+    return tuple(max(2 * halo + stride, 4 * stride) for halo, stride in pairs)
+
+
+def _example(model: Model, given: NDArray[Any] | None) -> NDArray[np.float32]:
+    """Return the test image, axes (1, C, [Z,] Y, X), of lengths that the network takes."""
+    card = model.card
+    least, strides = _least_edges(card), card.strides
+    if given is None:
+        usual = [-(-_TEST_EDGE[card.ndim] // stride) * stride for stride in strides]
+        edges = tuple(map(max, least, usual))
+        made = texture(card.in_channels, edges).numpy()
+        # As a camera would have it: positive, in some range of its own.
+        return np.asarray(made * 40 + 200, np.float32).round()
+    if given.ndim != card.ndim + 1 or given.shape[0] != card.in_channels:
+        raise ModelError(
+            f"The example has the shape {given.shape}; it should be {card.in_channels} "
+            f"channel(s), then {card.ndim} spatial axes."
+        )
+    if any(n < edge for n, edge in zip(given.shape[1:], least, strict=True)):
+        raise ModelError(f"The example is {given.shape}; its edges should be {least} or more.")
+    lengths = [n // s * s for n, s in zip(given.shape[1:], strides, strict=True)]
+    inside = (slice(None), *(slice(0, n) for n in lengths))
+    return np.ascontiguousarray(given[inside], np.float32)[None]
+
+
+def _predicted(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    normalisation = model.card.normalisation
+    normaliser = NORMALISERS.load(normalisation.method)
+    scaling = normaliser(sample_for_statistics(image[0]), **normalisation.options)
+    with torch.inference_mode():
+        raw = model.network(torch.from_numpy(scaling.apply(image[0]))[None]).float()
+        if model.card.output == "logits":
+            classes = model.card.representation == "classes"
+            raw = raw.softmax(dim=1) if classes else raw.sigmoid()
+    return np.asarray(raw.numpy(), np.float32)
+
+
+def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> dict[str, Any]:
+    card = model.card
+    licence = details.licence or card.licence
+    values: dict[str, Any] = {
+        "type": "model",
+        "format_version": FORMAT,
+        "name": _plain_name(card.name),
+        "description": (card.description or f"Finds {', '.join(card.classes)}.")[:1024],
+        "authors": _authors(details.authors or _names(card.authors)),
+        "cite": _citations(card.citation),
+        "documentation": "README.md",
+        "covers": ["cover.png"],
+        "tags": list(dict.fromkeys((*details.tags, "segmentation", "unet", f"{card.ndim}d"))),
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": [_input(card, files)],
+        "outputs": [_output(card, files)],
+        "weights": _weights(card, files),
+        "config": {"unet_studio": {"card": card.model_dump(mode="json")}},
+    }
+    if licence and licence != "unknown":
+        values["license"] = licence
+    if details.maintainer:
+        values["maintainers"] = [{"github_user": details.maintainer}]
+    return values
+
+
+def _file(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
+
+
+def _input(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
+    channels = ["red", "green", "blue"] if card.colour else []
+    names = channels or [f"channel{i}" for i in range(card.in_channels)]
+    sizes = [
+        {"min": least, "step": stride}
+        for least, stride in zip(_least_edges(card), card.strides, strict=True)
+    ]
+    return {
+        "id": "image",
+        "description": "The image as it is; it is normalised as described.",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": names},
+            *({**axis, "size": size} for axis, size in zip(_space(card), sizes, strict=True)),
+        ],
+        "data": {"type": "float32"},
+        "test_tensor": _file("test_input.npy", files),
+        "preprocessing": preprocessing_of(card),
+    }
+
+
+def _output(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
+    names: Sequence[str] = card.classes
+    if card.representation == "objects":
+        names = OBJECT_CHANNELS
+    return {
+        "id": "probabilities",
+        "description": "Probability of each channel.",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": list(names)},
+            *(
+                {
+                    **axis,
+                    "size": {"tensor_id": "image", "axis_id": axis["id"]},
+                    **({"halo": halo} if halo else {}),
+                }
+                for axis, halo in zip(_space(card), _stated_halos(card), strict=True)
+            ),
+        ],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+        "test_tensor": _file("test_output.npy", files),
+        "postprocessing": postprocessing_of(card),
+    }
+
+
+def _space(card: ModelCard) -> list[dict[str, Any]]:
+    letters = "zyx"[-card.ndim :]
+    if card.voxel_size is None:
+        return [{"type": "space", "id": letter} for letter in letters]
+    return [
+        {"type": "space", "id": letter, "unit": "micrometer", "scale": float(size)}
+        for letter, size in zip(letters, card.voxel_size, strict=True)
+    ]
+
+
+def _weights(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
+    version = torch.__version__.partition("+")[0]
+    described, sources = architecture_of(card)
+    architecture = dict(described)
+    if "source" in architecture:
+        architecture |= _file(str(architecture["source"]), files)
+    state_dict = {**_file("weights.pt", files), "architecture": architecture,
+                  "pytorch_version": version}  # fmt: skip
+    if "environment.yaml" in sources:
+        state_dict["dependencies"] = _file("environment.yaml", files)
+    parent = {"parent": "pytorch_state_dict"}
+    return {
+        "pytorch_state_dict": state_dict,
+        "onnx": {**_file("weights.onnx", files), **parent, "opset_version": OPSET},
+        "torchscript": {**_file("weights.torchscript.pt", files), **parent,
+                        "pytorch_version": version},
+    }  # fmt: skip
+
+
+def _plain_name(name: str) -> str:
+    plain = re.sub(r"[^\w+\- ()]+", "-", name, flags=re.ASCII).strip() or "model"
+    return plain if len(plain) >= 5 else f"{plain} model"
+
+
+def _names(authors: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in re.split(r",|;| and ", authors) if part.strip())
+
+
+def _authors(names: Sequence[str]) -> list[dict[str, str]]:
+    return [{"name": name} for name in names] or [{"name": "unknown"}]
+
+
+def _citations(citation: str) -> list[dict[str, str]]:
+    entries = []
+    for part in citation.split(";"):
+        found = _DOI.search(part)
+        if found:
+            text = part.replace(found[0], "").replace("doi:", "").strip(" ,.;")
+            entries.append({"text": text or found[0], "doi": found[0]})
+    return [*entries, _UNET_PAPER]
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _cover(image: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
+    """Return a picture of image and first probability side by side."""
+    panes = []
+    for values in (image[0, 0], probabilities[0, -1]):
+        plane = values[len(values) // 2] if values.ndim == 3 else values
+        low, high = float(plane.min()), float(plane.max())
+        grey = (plane - low) / (high - low or 1) * 255
+        edge = min(grey.shape)
+        panes.append(grey[:edge, :edge].round().astype(np.uint8))
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.concatenate(panes, axis=1)).save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,101 @@
+"""Our normalisations and outputs in the words of format 0.5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unet_studio.errors import ModelError
+from unet_studio.models.card import ModelCard
+
+# The format wants more than nothing; this changes no digit of a float32.
+_LEAST_EPS = 1e-12
+_DEFAULT_CLIP = (-0.5, 2.0)
+
+
+def preprocessing_of(card: ModelCard) -> list[dict[str, Any]]:
+    """Return a card's normalisation as steps of pre-processing.
+
+    Raises
+    ------
+    ModelError
+        If the format has no words for it.
+    """
+    if card.preparation is not None:
+        raise ModelError(
+            f"{card.name!r} takes images that are prepared as a whole "
+            f"({card.preparation.method}); a package of the BioImage Model Zoo can not say that. "
+            "Export the bare network instead, as onnx or torchscript."
+        )
+    method, options = card.normalisation.method, dict(card.normalisation.options)
+    steps = options["steps"] if method == "steps" else [{"method": method, **options}]
+    written = [step for given in steps for step in _written(dict(given), card)]
+    return [
+        _step("ensure_dtype", dtype="float32"),
+        *written,
+        _step("ensure_dtype", dtype="float32"),
+    ]
+
+
+def postprocessing_of(card: ModelCard) -> list[dict[str, Any]]:
+    """Return what turns a network's output into probabilities."""
+    if card.output == "probabilities":
+        return []
+    if card.representation == "classes":
+        return [_step("softmax", axis="channel")]
+    return [{"id": "sigmoid"}]
+
+
+def _written(step: dict[str, Any], card: ModelCard) -> list[dict[str, Any]]:
+    method = str(step.pop("method"))
+    if method == "percentile":
+        clip = step.get("clip", _DEFAULT_CLIP if card.normalisation.method == method else None)
+        scaled = _step(
+            "scale_range",
+            axes=_axes(card, bool(step.get("joint", False))),
+            min_percentile=float(step.get("low", 0.5)),
+            max_percentile=float(step.get("high", 99.9)),
+            eps=float(step.get("eps", 0.0)) or _LEAST_EPS,
+        )
+        clipped = [_step("clip", min=float(clip[0]), max=float(clip[1]))] if clip else []
+        return [scaled, *clipped]
+    if method == "zscore":
+        axes = _axes(card, bool(step.get("joint", False)))
+        eps = float(step.get("eps", 0.0)) or _LEAST_EPS
+        return [_step("zero_mean_unit_variance", axes=axes, eps=eps)]
+    if method == "fixed":
+        return _fixed(step, card)
+    if method == "linear":
+        kwargs = {"gain": step.get("gain", 1.0), "offset": step.get("offset", 0.0)}
+        along = {"axis": "channel"} if any(isinstance(v, list) for v in kwargs.values()) else {}
+        return [_step("scale_linear", **kwargs, **along)]
+    if method == "clip":
+        bounds = {"min": step.get("low"), "max": step.get("high")}
+        return [_step("clip", **{k: float(v) for k, v in bounds.items() if v is not None})]
+    if method == "binarize":
+        return [_step("binarize", threshold=float(step["threshold"]))]
+    if method == "sigmoid":
+        return [{"id": "sigmoid"}]
+    raise ModelError(
+        f"{card.name!r} is normalised by {method!r}; a package of the BioImage Model Zoo can not "
+        "say that. Export the bare network instead, as onnx or torchscript."
+    )
+
+
+def _fixed(step: dict[str, Any], card: ModelCard) -> list[dict[str, Any]]:
+    values = [step.get("mean", (0.0,)), step.get("std", (1.0,))]
+    lists = [list(v) if isinstance(v, list | tuple) else [v] for v in values]
+    if lists == [[0.0], [1.0]]:
+        return []
+    if all(len(v) == 1 for v in lists):
+        kwargs: dict[str, Any] = {"mean": float(lists[0][0]), "std": float(lists[1][0])}
+        return [_step("fixed_zero_mean_unit_variance", **kwargs)]
+    mean, std = ([float(x) for x in (v * card.in_channels if len(v) == 1 else v)] for v in lists)
+    return [_step("fixed_zero_mean_unit_variance", mean=mean, std=std, axis="channel")]
+
+
+def _axes(card: ModelCard, joint: bool) -> list[str]:
+    return [*(["channel"] if joint else []), *"zyx"[-card.ndim :]]
+
+
+def _step(name: str, **kwargs: Any) -> dict[str, Any]:
+    return {"id": name, "kwargs": kwargs}
