@@ -62,3 +62,36 @@ def objects_loss(
         counted = weight * region
         loss = loss + share * (error * counted).sum() / counted.sum().clamp(min=1)
     return loss
+
+
+def classes_loss(
+    logits: torch.Tensor, target: torch.Tensor, class_weights: torch.Tensor
+) -> torch.Tensor:
+    """Loss of the ``classes`` representation: cross entropy and Dice.
+
+    Parameters
+    ----------
+    logits : tensor of float, axes (N, K, [Z,] Y, X)
+    target : tensor of int64, axes (N, [Z,] Y, X)
+        Class of each pixel, 0 to K - 1; -1 is not known and does not count.
+    class_weights : tensor of float, axes (K,)
+        How much a pixel of each class counts in the cross entropy.
+
+    Returns
+    -------
+    tensor of float32, no axes
+        0 where nothing is known: a mean over no pixels would be NaN.
+    """
+    logits = logits.float()
+    known = target >= 0
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    loss = functional.cross_entropy(logits, target, class_weights, ignore_index=-1)
+    # Dice over the batch, of what is not background, and of known pixels only.
+    probability = logits.softmax(1) * known.unsqueeze(1)
+    truth = functional.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)
+    truth = truth * known.unsqueeze(1)
+    over = [d for d in range(logits.ndim) if d != 1]
+    overlap = (probability * truth).sum(over)[1:]
+    total = (probability.sum(over) + truth.sum(over))[1:]
+    return loss + 1.0 - ((2.0 * overlap + 1.0) / (total + 1.0)).mean()

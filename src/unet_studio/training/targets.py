@@ -9,10 +9,10 @@ from skimage.segmentation import find_boundaries
 
 OBJECT_CHANNELS = ("foreground", "boundary", "distance")
 # Objects of so many pixels and more count as they are.
-_TYPICAL_SIZE = 300
+TYPICAL_SIZE = 300
 _SURROUNDINGS = 5  # pixels across
-_GAP_WEIGHT = 5.0
-_LARGEST_WEIGHT = 5.0
+GAP_WEIGHT = 5.0
+LARGEST_WEIGHT = 5.0
 
 
 def normalised_distance(labels: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -82,15 +82,15 @@ def object_weights(labels: NDArray[np.integer]) -> NDArray[np.float32]:
 
     Returns
     -------
-    array of float32, same shape, range 1 to :data:`_LARGEST_WEIGHT`
+    array of float32, same shape, range 1 to :data:`LARGEST_WEIGHT`
     """
     sizes = np.bincount(labels.ravel()).astype(np.float64)
-    per_object = np.sqrt(_TYPICAL_SIZE / np.maximum(sizes, 1))
+    per_object = np.sqrt(TYPICAL_SIZE / np.maximum(sizes, 1))
     per_object[0] = 1.0
     weights = ndimage.maximum_filter(per_object[labels], size=_SURROUNDINGS)
     beyond = int(labels.max()) + 1  # larger numbers do not survive the filter's arithmetic
     highest = ndimage.maximum_filter(labels, size=_SURROUNDINGS)
     lowest = ndimage.minimum_filter(np.where(labels > 0, labels, beyond), size=_SURROUNDINGS)
     between = (highest > 0) & (lowest != highest)
-    weights = np.maximum(weights, np.where(between, _GAP_WEIGHT, 1.0))
-    return np.asarray(np.clip(weights, 1.0, _LARGEST_WEIGHT), np.float32)
+    weights = np.maximum(weights, np.where(between, GAP_WEIGHT, 1.0))
+    return np.asarray(np.clip(weights, 1.0, LARGEST_WEIGHT), np.float32)

@@ -1,0 +1,372 @@
+"""The training loop: few steps, few labels, and nothing kept that is worse."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from unet_studio.events import CancelToken, Event, Trained, Warned
+from unet_studio.training.first_guess import foreground_of, has_said
+from unet_studio.training.parts import encoder_parameters, head_parameters
+from unet_studio.training.retarget import NEW_HEAD
+from unet_studio.training.sparse_loss import rehearsal_loss, sparse_loss, trust_loss
+
+if TYPE_CHECKING:
+    from unet_studio.models.card import ModelCard
+    from unet_studio.training.fit_settings import FitSettings
+    from unet_studio.training.sampler import Batch, CropSampler
+
+# Before the first plan of a run with a limit of time is made.
+_TIMED_STEPS = 5
+_WARM_UP = 5
+_OVERTIME = 1.15
+_NEW_HEAD_SHARE = 10.0
+# An encoder that has to see other things than before learns at least at this rate.
+_LEARNING_SHARE = 0.5
+_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass
+class Lessons:
+    """What a training learns from and is judged by; the loop's only idea of data.
+
+    Attributes
+    ----------
+    sampler : CropSampler
+    batch : int
+        Crops per step.
+    rehearsal : callable or None
+        Returns a number of crops of the sample images, axes (N, C, [Z,] Y, X).
+    trust : float
+        Weight of what is said where nothing was painted: by the old model, or by the
+        batch's guess.
+    score : callable or None
+        Scores a network on held-back regions, range [0, 1].
+    refresh : callable or None
+        Returns a new sampler if annotations have changed, else None.
+    watch : callable or None
+        Shown the averaged network after each step, on the training's thread.
+    """
+
+    sampler: CropSampler
+    batch: int
+    rehearsal: Callable[[int], torch.Tensor] | None = None
+    trust: float = 0.0
+    score: Callable[[nn.Module], float] | None = None
+    refresh: Callable[[], CropSampler | None] | None = None
+    watch: Callable[[nn.Module], None] | None = None
+
+
+@dataclass
+class Fitted:
+    """What came out of a training.
+
+    Attributes
+    ----------
+    weights : dict of tensor
+        The averaged ones of the best evaluation, on the CPU.
+    steps, planned : int
+    skipped : int
+        Batches without any annotated pixel.
+    seconds : float
+    curve : list of tuple
+        Step, loss, and score or None.
+    stopped : str
+        Why it ended: "done", "stopped", "early", "time", "diverged", "erased".
+    """
+
+    weights: dict[str, torch.Tensor]
+    steps: int = 0
+    planned: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    curve: list[tuple[int, float, float | None]] = field(default_factory=list)
+    stopped: str = "done"
+
+
+def fit_steps(
+    network: nn.Module,
+    card: ModelCard,
+    lessons: Lessons,
+    settings: FitSettings,
+    device: torch.device,
+    *,
+    fresh: bool = False,
+    token: CancelToken | None = None,
+    stop: CancelToken | None = None,
+) -> Generator[Event, None, Fitted]:
+    """Train a copy of a network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Left as it is.
+    card : ModelCard
+    lessons : Lessons
+    settings : FitSettings
+    device : torch.device
+    fresh : bool
+        The decoder is random: nothing is rehearsed, batch normalisation is measured
+        first, and nothing is frozen unless the encoder was trained.
+    token : CancelToken, optional
+        Cancels: nothing is kept.
+    stop : CancelToken, optional
+        Stops: the best weights so far are kept.
+
+    Yields
+    ------
+    Event
+        Trained, Warned.
+
+    Raises
+    ------
+    Cancelled
+        If ``token`` was set.
+    """
+    token, stop = token or CancelToken(), stop or CancelToken()
+    loop = _Loop(network, card, lessons, settings, device, fresh)
+    began = time.perf_counter()
+    planned, step = settings.steps or 0, 0
+    while not planned or step < planned:
+        token.raise_if_cancelled()
+        if stop.cancelled:
+            loop.end("stopped")
+            break
+        progress = step / planned if planned else 0.0
+        loss = loop.step(step, progress)
+        if loss is None:
+            yield Warned(
+                f"The loss was no longer a number at step {step + 1}; training stopped, and the "
+                "weights before are kept. Use a lower learning rate."
+            )
+            break
+        step += 1
+        elapsed = time.perf_counter() - began
+        if settings.steps is None and step >= _TIMED_STEPS:
+            # Anew each time: later steps take longer, or shorter, than the first few.
+            planned = max(step, int(step * settings.seconds / elapsed))
+        score = loop.evaluate(step, planned) if planned else None
+        left = elapsed / step * (planned - step) if planned else settings.seconds - elapsed
+        yield Trained(step, planned, loss, score, max(0.0, left))
+        loop.fitted.curve.append((step, loss, score))
+        if lessons.watch is not None:
+            lessons.watch(loop.average)
+        if loop.has_ended or loop.is_late(elapsed):
+            break
+        if warning := loop.renew(step, planned):
+            yield Warned(warning)
+            if loop.has_ended:
+                break
+    fitted = loop.finish()
+    fitted.steps, fitted.planned = step, planned or step
+    fitted.seconds = time.perf_counter() - began
+    return fitted
+
+
+class _Loop:
+    """The state of one training: network, teacher, averages, best."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: ModelCard,
+        lessons: Lessons,
+        settings: FitSettings,
+        device: torch.device,
+        fresh: bool,
+    ) -> None:
+        self.card, self.lessons, self.settings = card, lessons, settings
+        self.device, self.fresh = device, fresh
+        self.network = copy.deepcopy(network).to(device).eval()
+        if card.ndim == 2:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self.network.requires_grad_(True)
+        if fresh:
+            self._calibrate()
+        self.teacher = None
+        if (
+            not fresh
+            and not card.training.get(NEW_HEAD)
+            and (lessons.trust > 0 or lessons.rehearsal is not None)
+        ):
+            self.teacher = copy.deepcopy(self.network).requires_grad_(False)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        # A trained encoder under a random decoder is worth keeping.
+        random = fresh and not card.training
+        self.encoder = [] if random else encoder_parameters(self.network)
+        self.new_head = not fresh and bool(card.training.get(NEW_HEAD))
+        self.optimiser = self._optimiser()
+        self.fitted = Fitted({})
+        self.best: tuple[float, dict[str, torch.Tensor]] | None = None
+        self.worse = self.evaluated = 0
+        self.has_ended = False
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        head = head_parameters(self.network) if self.new_head else []
+        apart = {id(p) for p in [*self.encoder, *head]}
+        outer = [p for p in self.network.parameters() if id(p) not in apart]
+        groups = [{"params": outer, "share": 1.0}]
+        if head:  # random among trained layers: it has to catch up
+            groups.append({"params": head, "share": _NEW_HEAD_SHARE})
+        if self.encoder:
+            share = self.settings.encoder_share
+            if not self.card.trained or self.card.training.get(NEW_HEAD):
+                share = max(share, _LEARNING_SHARE)
+            groups.append({"params": self.encoder, "share": share})
+        return torch.optim.AdamW(groups, self.settings.rate, weight_decay=1e-4)
+
+    def _calibrate(self) -> None:
+        """Measure the statistics of random layers once; they stay as they are then."""
+        norms = [m for m in self.network.modules() if isinstance(m, _NORMS)]
+        if not norms:
+            return
+        momenta = [m.momentum for m in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        with torch.no_grad():
+            for _ in range(3):
+                self.network(
+                    self._on_device(self.lessons.sampler.batch(self.lessons.batch).images)
+                )
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.to(self.device)
+        if self.card.ndim == 2:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def step(self, step: int, progress: float) -> float | None:
+        """Do one step; return the loss, or None if it is not a number."""
+        settings = self.settings
+        frozen = bool(self.encoder) and progress < settings.frozen_share
+        for parameter in self.encoder:
+            parameter.requires_grad_(not frozen)
+        rate = settings.rate * min(1.0, (step + 1) / _WARM_UP)
+        rate *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["share"]
+        batch = self.lessons.sampler.batch(self.lessons.batch)
+        if not bool(batch.known.any()):
+            self.fitted.skipped += 1
+            return 0.0
+        loss = self._loss(batch)
+        if not bool(torch.isfinite(loss)):
+            self.end("diverged")
+            return None
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], 2.0)
+        self.optimiser.step()
+        self._update_average(step)
+        return float(loss.detach())
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        kind, images = self.card.representation, self._on_device(batch.images)
+        count = len(images)
+        rehearsed = None
+        if self.teacher is not None and self.lessons.rehearsal and self.settings.rehearse:
+            rehearsed = self._on_device(self.lessons.rehearsal(self.settings.rehearse))
+            images = torch.cat([images, rehearsed])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.network(images)
+        known = batch.known.to(self.device)
+        loss = sparse_loss(logits[:count], batch.values.to(self.device), known, kind)
+        if self.lessons.trust > 0:
+            said = self._said(images[:count], batch)
+            if said is not None:
+                unknown = ~known.any(1) & has_said(said)
+                first = logits[:count, : said.shape[1]]
+                loss = loss + self.lessons.trust * trust_loss(first, said, unknown, kind)
+        if rehearsed is not None and self.teacher is not None:
+            with torch.no_grad():
+                before = self.teacher(rehearsed)
+            everywhere = torch.ones_like(before[:, 0], dtype=torch.bool)
+            loss = loss + 2.0 * rehearsal_loss(logits[count:], before, everywhere, kind)
+        return loss
+
+    def _said(self, images: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """Return the probabilities that the old model gives, or else a guess."""
+        kind = self.card.representation
+        if self.teacher is not None:
+            with torch.no_grad():
+                logits: torch.Tensor = self.teacher(images).float()
+            return logits.softmax(1) if kind == "classes" else logits.sigmoid()
+        if batch.guess is None:
+            return None
+        guess = batch.guess.to(self.device)
+        return guess if kind == "classes" else foreground_of(guess)
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        # A plain exponential average would remember the start for all of a short run.
+        share = max(1 - self.settings.average, 1 / (step / 2 + 1))
+        current = self.network.state_dict()
+        for name, value in self.average.state_dict().items():
+            if not value.is_floating_point():
+                value.copy_(current[name])
+            elif bool(torch.isfinite(current[name]).all()):
+                value.lerp_(current[name], share)
+
+    def evaluate(self, step: int, planned: int) -> float | None:
+        """Score the averaged weights now and then; keep the best."""
+        due = step * self.settings.evaluations // planned
+        if self.lessons.score is None or due <= self.evaluated:
+            return None
+        self.evaluated = due
+        score = self.lessons.score(self.average)
+        if self.best is None or score >= self.best[0]:  # as good, but longer trained
+            self.best, self.worse = (score, _on_cpu(self.average)), 0
+        else:
+            self.worse += 1
+            if self.worse >= self.settings.patience:
+                self.end("early")
+        return score
+
+    def is_late(self, elapsed: float) -> bool:
+        """Whether the limit of time has passed, which happens on a busy computer."""
+        late = self.settings.steps is None and elapsed > _OVERTIME * self.settings.seconds
+        if late:
+            self.end("time")
+        return late
+
+    def renew(self, step: int, planned: int) -> str:
+        """Take up what was painted meanwhile; return a warning if all was erased."""
+        if self.lessons.refresh is None or step % max(1, (planned or step) // 20):
+            return ""
+        sampler = self.lessons.refresh()
+        if sampler is None:
+            return ""
+        if sampler.exercises:
+            self.lessons.sampler = sampler
+            return ""
+        self.end("erased")
+        return (
+            "All annotations were erased while training; it stopped, and what was learned stays."
+        )
+
+    def end(self, why: str) -> None:
+        """Note why training ends here."""
+        self.has_ended, self.fitted.stopped = True, why
+
+    def finish(self) -> Fitted:
+        """Return the weights to keep."""
+        self.fitted.weights = self.best[1] if self.best else _on_cpu(self.average)
+        return self.fitted
+
+
+def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        n: v.detach().to("cpu", copy=True).contiguous() for n, v in network.state_dict().items()
+    }

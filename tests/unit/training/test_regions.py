@@ -1,0 +1,123 @@
+"""What is held back lies a receptive field away from all that is learned from (P22)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_studio.training.annotations import Box, annotate
+from unet_studio.training.regions import (
+    CELL,
+    LEAST_HELD_BACK,
+    filled,
+    find_regions,
+    split_annotations,
+    without,
+)
+
+
+def dots(shape, places, kinds):
+    labels = np.zeros(shape, np.uint8)
+    for place, kind in zip(places, kinds, strict=True):
+        labels[tuple(slice(p, p + 2) for p in place)] = kind
+    return labels
+
+
+def test_regions_are_connected_pieces_of_one_class_in_one_frame():
+    labels = np.zeros((2, 30, 30), np.uint8)
+    labels[0, 5, 5:10] = 1
+    labels[0, 6, 10:12] = 1  # touches at a corner
+    labels[0, 7, 5:10] = 2
+    labels[1, 5, 5:10] = 1
+    regions = find_regions(annotate(labels, "TYX"), 2, exercise=3)
+    assert sorted((r.frame, r.kind, len(r.places)) for r in regions) == [
+        ((0,), 1, 7),
+        ((0,), 2, 5),
+        ((1,), 1, 5),
+    ]
+    assert {r.exercise for r in regions} == {3}
+    assert len(find_regions(annotate(labels, "ZYX"), 3)) == 2  # frames touch in 3D
+
+
+def test_dense_annotations_are_cut_into_cells():
+    labels = np.ones((3 * CELL, 2 * CELL), np.uint8)
+    assert len(find_regions(annotate(labels), 2)) == 6
+
+
+def test_objects_are_regions_of_one_kind():
+    labels = np.array([[1, 0, 7, 0, 9]])
+    kinds = [r.kind for r in find_regions(annotate(labels, mode="objects"), 2)]
+    assert sorted(kinds) == [1, 2, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 80),
+    frames=st.integers(1, 4),
+    halo=st.integers(0, 60),
+)
+def test_P22_held_back_and_training_are_apart_by_the_receptive_field(seed, count, frames, halo):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, (frames, 148, 148), (count, 3))
+    labels = np.zeros((frames, 150, 150), np.uint8)
+    for (t, y, x), kind in zip(places, rng.integers(1, 3, count), strict=True):
+        labels[t, y : y + 2, x : x + 2] = kind
+    annotations = annotate(labels, "TYX")
+    split = split_annotations([annotations], (halo, halo), seed)
+    if not split.held_back:
+        assert np.array_equal(split.training[0].dense(), annotations.dense())
+        return
+    assert len(split.held_back) >= LEAST_HELD_BACK
+    learned = split.training[0].places
+    for region in split.held_back:
+        here = learned[learned[:, 0] == region.frame[0]][:, 1:]
+        gaps = np.abs(here[:, None] - region.places[None]).max(axis=2)
+        assert not len(here) or gaps.min() > halo
+    assert {r.kind for r in split.held_back} == {1, 2} == set(split.training[0].values)
+
+
+def test_other_images_and_frames_are_apart():
+    labels = dots((40, 40), [(5, 5), (20, 20)], [1, 2])
+    split = split_annotations([annotate(labels)] * 12, (96, 96))
+    assert len(split.held_back) >= LEAST_HELD_BACK
+    stack = annotate(np.stack([labels] * 12), "ZYX")
+    assert split_annotations([stack], (96, 96)).held_back
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        dots((40, 40), [(5, 5), (20, 20)], [1, 2]),  # two regions
+        dots((90, 90), [(i, 3 * i) for i in range(0, 28, 2)], [1, 2] * 7),  # all in one place
+        dots((900, 900), [(100 * i, 5) for i in range(9)], [1] * 9),  # one class
+    ],
+    ids=["few", "close", "one class"],
+)
+def test_F90_where_too_little_can_be_held_back_all_is_learned_from(labels):
+    annotations = annotate(labels)
+    split = split_annotations([annotations], (96, 96))
+    assert split.held_back == ()
+    assert np.array_equal(split.training[0].dense(), labels)
+
+
+def test_new_strokes_near_what_is_held_back_are_left_out():
+    labels = dots((40, 40), [(5, 5), (30, 30)], [1, 2])
+    held = find_regions(annotate(labels), 2)[:1]
+    near, far = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8)
+    near[16, 5], far[17, 5] = 1, 1
+    assert len(without(annotate(near), held, 0, (10, 10))) == 0
+    assert len(without(annotate(far), held, 0, (10, 10))) == 1
+    assert len(without(annotate(near), held, 1, (10, 10))) == 1  # another image
+
+
+def test_background_of_complete_boxes_is_written_out():
+    labels = np.zeros((10, 10), np.uint8)
+    labels[2:4, 2:4], labels[8, 8] = 5, 1
+    before = annotate(labels, mode="objects", complete=[Box((1, 1), (6, 6))])
+    after = filled(before)
+    assert after.complete == ()
+    assert np.array_equal(after.dense(), before.dense())
+    assert np.array_equal(after.places, np.argwhere(before.dense()))  # sorted
