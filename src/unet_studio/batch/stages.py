@@ -1,0 +1,268 @@
+"""The stages that an item goes through: read, predict, finish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_studio.batch.inside import check_inside, list_labels
+from unet_studio.batch.job import ItemResult as Result
+from unet_studio.batch.job import Job, Task, finished_record, item_key
+from unet_studio.batch.results import (
+    OVERLAY,
+    Made,
+    Picture,
+    explain,
+    stream_targets,
+    with_intensities,
+    words_of,
+    write_results,
+    write_tables,
+)
+from unet_studio.events import CancelToken, Event
+from unet_studio.images.writers import remove_records
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unet_studio.images.volume import Volume
+    from unet_studio.inference.prediction import Prediction
+    from unet_studio.models.model import Model
+
+# Smaller images are read ahead whole; larger ones tile by tile, as always.
+_READ_AHEAD_BYTES = 256 * 2**20
+# Beyond this forecast an item is finished before the next one is predicted.
+_OVERLAP_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image that is ready to be predicted."""
+
+    task: Task
+    volume: Volume
+    key: str
+    began: float
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Probabilities that wait for the objects step, and whether it should run at once."""
+
+    opened: Opened
+    prediction: Prediction
+    large: bool
+
+
+def failed(task: Task, error: Exception, began: float) -> Result:
+    """Return the result of an item that could not be done."""
+    seconds = round(time.perf_counter() - began, 3)
+    return Result(
+        task.item.name, "failed", seconds=seconds, reason=explain(error), **_source(task)
+    )
+
+
+def open_item(task: Task, job: Job) -> Opened | Result:
+    """Read an image, unless its result is complete already."""
+    from unet_studio.images.readers import read_image
+
+    began = time.perf_counter()
+    try:
+        key = None
+        if not job.redo and finished_record(task.target, inside=task.inside) is not None:
+            key = item_key(job, task.item)
+            if finished := finished_record(task.target, key, inside=task.inside):
+                return _skipped(task, *finished)
+        if task.inside is not None:
+            check_inside(task.inside)
+        volume = read_image(task.item.path, job.recipe.axes, series=task.item.series)
+        key = key or item_key(job, task.item)
+        size = np.prod(volume.info.shape, dtype=float) * volume.info.dtype.itemsize
+        if size <= _READ_AHEAD_BYTES and not job.through_disk:
+            volume = volume.in_memory()
+        return Opened(task, volume, key, began)
+    except Exception as error:  # whatever is wrong with one image, the others are done
+        return failed(task, error, began)
+
+
+def _skipped(task: Task, labels: Path, record: dict[str, Any]) -> Result:
+    batch = record["batch"]
+    files = [task.target.parent / str(name) for name in record["outputs"]]
+    sizes = batch.get("sizes")
+    table, overlay = _places(files)
+    return Result(
+        task.item.name,
+        "skipped",
+        str(labels),
+        str(batch.get("found", "")),
+        int(record.get("objects", {}).get("count", 0)),
+        table=table,
+        overlay=overlay,
+        sizes=tuple(sizes) if sizes else None,
+        unit=str(batch.get("unit", "")),
+        **_source(task),
+    )
+
+
+def predict_item(
+    opened: Opened,
+    job: Job,
+    model: Model,
+    token: CancelToken,
+    on_event: Callable[[Event], None] | None = None,
+) -> Predicted | Result:
+    """Run the network. What does not fit into memory is done to its end, through the disk."""
+    from unet_studio.errors import Cancelled
+    from unet_studio.inference.plan import resolve
+    from unet_studio.inference.predictor import predict_steps
+    from unet_studio.pipeline import drain
+
+    try:
+        plan = resolve(job.recipe, model.card, opened.volume.info)
+        if job.through_disk or plan.needs_streaming:
+            return _streamed(opened, job, model, token, on_event)
+        steps = predict_steps(opened.volume, model, plan, token=token)
+        return Predicted(opened, drain(steps, on_event), plan.memory_bytes > _OVERLAP_BYTES)
+    except Cancelled:
+        raise
+    except Exception as error:
+        return failed(opened.task, error, opened.began)
+
+
+def _streamed(
+    opened: Opened,
+    job: Job,
+    model: Model,
+    token: CancelToken,
+    on_event: Callable[[Event], None] | None,
+) -> Result:
+    from unet_studio.pipeline import drain
+    from unet_studio.streaming import segment_to_zarr_steps
+
+    task, volume = opened.task, opened.volume
+    target, kept = stream_targets(task.target, volume.metadata, job.probabilities)
+    labels = task.inside or target
+    steps = segment_to_zarr_steps(
+        volume, job.recipe, labels, model=model, token=token, probabilities=kept
+    )
+    result = drain(steps, on_event)
+    if task.inside is not None:
+        remove_records(task.target)
+        list_labels(task.inside)
+    result = with_intensities(result, volume, token.raise_if_cancelled)
+    after = task.target if task.inside is not None else target
+    files = write_tables(
+        result, after, task.item.path, labels, kept, _picture(opened, job, result),
+        _extra(opened, result),
+    )  # fmt: skip
+    return _done(opened, files, result)
+
+
+def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
+    """Make objects of the probabilities, and write all results.
+
+    Raises
+    ------
+    Cancelled
+        If the token was set before anything was written.
+    """
+    from unet_studio.errors import Cancelled
+    from unet_studio.pipeline import relabel
+
+    opened = predicted.opened
+    task = opened.task
+    try:
+        result = relabel(
+            predicted.prediction, job.recipe.objects, measure=job.recipe.measure, token=token
+        )
+        result = with_intensities(result, opened.volume, token.raise_if_cancelled)
+        files = write_results(
+            result, task.target, opened.volume.metadata, task.item.path,
+            probabilities=job.probabilities, inside=task.inside,
+            overlay=_picture(opened, job, result), extra=_extra(opened, result),
+        )  # fmt: skip
+        return _done(opened, files, result)
+    except Cancelled:
+        raise
+    except Exception as error:
+        return failed(task, error, opened.began)
+
+
+def do_item(task: Task, job: Job, model: Model) -> Result:
+    """Take one item through all stages, one after the other."""
+    opened = open_item(task, job)
+    if isinstance(opened, Result):
+        return opened
+    token = CancelToken()  # nobody can set it from another machine
+    predicted = predict_item(opened, job, model, token)
+    return predicted if isinstance(predicted, Result) else finish_item(predicted, job, token)
+
+
+def _picture(opened: Opened, job: Job, result: Made) -> Picture | None:
+    if not job.overlays:
+        return None
+    from unet_studio.batch.overlays import write_overlay
+
+    channels = result.record.get("recipe", {}).get("channels") or job.recipe.channels
+    return lambda path: write_overlay(path, opened.volume, result.labels, result.axes, channels)
+
+
+def _extra(opened: Opened, result: Made) -> dict[str, Any]:
+    item = opened.task.item
+    sizes, unit = _sizes(result)
+    return {
+        "batch": {
+            "key": opened.key,
+            "item": item.name,
+            "series": item.series,
+            "found": words_of(result),
+            "sizes": sizes,
+            "unit": unit,
+        }
+    }
+
+
+def _sizes(result: Made) -> tuple[tuple[float, float, float] | None, str]:
+    """Return quartiles of the sizes of the objects, and in what they are measured."""
+    from unet_studio.objects.measurements import units
+
+    table = result.measurements
+    name = next((n for n in ("area", "volume") if len(table.get(n, ()))), None)
+    if name is None:
+        return None, ""
+    low, middle, high = np.percentile(table[name], (25, 50, 75)).tolist()
+    unit = units(result.axes).get(name)
+    return (low, middle, high), f"{name} [{unit}]" if unit else name
+
+
+def _done(opened: Opened, files: Sequence[Path], result: Made) -> Result:
+    sizes, unit = _sizes(result)
+    table, overlay = _places(files)
+    return Result(
+        opened.task.item.name,
+        "done",
+        str(files[0]),
+        words_of(result),
+        result.object_count,
+        round(time.perf_counter() - opened.began, 3),
+        table=table,
+        overlay=overlay,
+        sizes=sizes,
+        unit=unit,
+        **_source(opened.task),
+    )
+
+
+def _source(task: Task) -> dict[str, Any]:
+    return {"path": str(task.item.path), "series": task.item.series}
+
+
+def _places(files: Sequence[Path]) -> tuple[str, str]:
+    """Return which of the files of a result are its table and its picture."""
+    ends = ("_objects.csv", f"_{OVERLAY}.png")
+    table, overlay = (next((str(f) for f in files if f.name.endswith(e)), "") for e in ends)
+    return table, overlay

@@ -1,0 +1,149 @@
+"""What a batch consists of, and where its results go."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_studio.axes import Axes
+from unet_studio.batch.items import Item, find_items
+from unet_studio.batch.targets import plan_targets
+from unet_studio.errors import ImageError
+from unet_studio.images.writers import beside_labels, write_array
+
+GREY = np.zeros((16, 16), np.uint8)
+
+
+def tiff(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, GREY)
+    return path
+
+
+def names(*inputs, output="/nowhere") -> list[str]:
+    return [item.name for item in find_items(inputs, Path(output)).items]
+
+
+def test_folders_are_descended_into_and_mirrored(tmp_path):
+    for name in ("b.tif", "sub/deep/a.tif", "sub/a.tif", ".hidden/x.tif", "a.tif"):
+        tiff(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    assert names(tmp_path / "in") == ["a.tif", "b.tif", "sub/a.tif", "sub/deep/a.tif"]
+
+
+def test_globs_lists_and_several_folders(tmp_path):
+    for name in ("x/a.tif", "x/b.tif", "y/x/a.tif"):
+        tiff(tmp_path / name)
+    assert names(f"{tmp_path}/**/a.tif") == ["x/a.tif", "y/x/a.tif"]
+    assert names(tmp_path / "x", tmp_path / "y" / "x") == ["x/a.tif", "x/b.tif", "x_2/a.tif"]
+    (tmp_path / "list.txt").write_text("x/b.tif\n\ny/**/*.tif\n")
+    assert names(f"@{tmp_path}/list.txt") == ["x/b.tif", "y/x/a.tif"]
+    with pytest.raises(ImageError, match="Nothing is called like"):
+        names(f"{tmp_path}/*.png")
+    with pytest.raises(ImageError, match="There is no file or folder"):
+        names(tmp_path / "gone.tif")
+
+
+def test_an_image_that_is_named_twice_is_done_once(tmp_path):
+    tiff(tmp_path / "a.tif")
+    assert len(names(tmp_path, tmp_path / "a.tif", f"{tmp_path}/*.tif")) == 1
+
+
+def test_loops_fifos_and_dangling_links_do_no_harm(tmp_path):
+    root = tmp_path / "in"
+    tiff(root / "a.tif")
+    (root / "loop").symlink_to(root)
+    (root / "up").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe.tif")
+    (root / "gone.tif").symlink_to(tmp_path / "nothing.tif")
+    # A dangling link is an image that is missing: it is reported by reading it.
+    assert names(root) == ["a.tif", "gone.tif"]
+
+
+def test_the_output_below_the_input_is_no_input(tmp_path):
+    tiff(tmp_path / "a.tif")
+    tiff(tmp_path / "out" / "x.tif")
+    assert names(tmp_path, output=tmp_path / "out") == ["a.tif"]
+
+
+def test_every_image_of_an_ome_tiff_is_an_item(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "two.ome.tif") as file:
+        file.write(GREY)
+        file.write(np.zeros((8, 24), np.uint8))
+    items = find_items([tmp_path], Path("/nowhere")).items
+    assert [(i.name, i.series) for i in items] == [
+        ("two_series0.ome.tif", 0), ("two_series1.ome.tif", 1),
+    ]  # fmt: skip
+
+
+def test_every_field_of_a_plate_is_an_item(tmp_path):
+    import zarr
+
+    store = tmp_path / "p.ome.zarr"
+    plate = zarr.open_group(str(store), mode="w", zarr_format=3)
+    wells = [{"path": f"{r}/1", "rowIndex": i, "columnIndex": 0} for i, r in enumerate("AB")]
+    plate.attrs["ome"] = {"version": "0.5", "plate": {"wells": wells}}
+    for row in "AB":
+        well = plate.create_group(f"{row}/1")
+        well.attrs["ome"] = {"well": {"images": [{"path": "0"}, {"path": "1"}]}}
+        for field in "01":
+            write_array(GREY, Axes("YX"), tmp_path / "image.ome.zarr")
+            (tmp_path / "image.ome.zarr").rename(store / row / "1" / field)
+    found = find_items([tmp_path], Path("/nowhere")).items
+    expected = ["p/A/1/0.zarr", "p/A/1/1.zarr", "p/B/1/0.zarr", "p/B/1/1.zarr"]
+    assert [item.name for item in found] == expected
+    assert [item.path for item in found][-1] == store / "B" / "1" / "1"
+
+
+def items_of(paths: list[str]) -> list[Item]:
+    return [
+        Item(Path("/in", p), tuple(p.split("/")[:-1]), Path(p).stem, Path(p).suffix)
+        for p in dict.fromkeys(paths)
+    ]
+
+
+part = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=6
+).filter(lambda s: s not in (".", ".."))
+stems = part | st.sampled_from(["a", "A", "a_labels", "a_2", "é", "é", "x" * 245])
+paths = st.builds(
+    lambda folder, stem, suffix: "/".join([*folder, stem + suffix]),
+    st.lists(st.sampled_from("st"), max_size=1),
+    stems,
+    st.sampled_from([".tif", ".png", ".jpg", ".TIF", ".ome.zarr"]),
+)
+
+
+def folded(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+@given(st.lists(paths, min_size=1, max_size=8), st.sampled_from(["/out", "/in"]))
+def test_P21_no_two_items_share_a_place_and_none_is_an_input(given_paths, output):
+    items = items_of(given_paths)
+    targets = plan_targets(items, Path(output))
+    written = [
+        folded(p)
+        for t in targets.values()
+        for p in (t, t.with_name(t.name + ".tif"), beside_labels(t, "objects", ".csv"))
+    ]
+    assert len(set(written)) == len(written)
+    assert not set(written) & {folded(item.path) for item in items}
+    assert list(targets) == items
+    for target in targets.values():
+        assert len(os.fsencode(target.name + ".json")) <= 255
+
+
+def test_P21_the_tree_is_mirrored():
+    items = items_of(["s/a.tif", "a.png", "a.tif", "t/a.tif"])
+    assert [str(t) for t in plan_targets(items, Path("/out")).values()] == [
+        "/out/s/a_labels.tif", "/out/a_png_labels.png", "/out/a_tif_labels.tif",
+        "/out/t/a_labels.tif",
+    ]  # fmt: skip

@@ -1,0 +1,208 @@
+"""What a batch writes beside labels: pictures, sheets, labels inside OME-Zarrs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from unet_studio import read_image, run_batch
+from unet_studio.axes import Axes
+from unet_studio.batch.overlays import overlay_picture
+from unet_studio.errors import RecipeError
+from unet_studio.images.volume import Volume
+from unet_studio.images.writers import write_array
+from unet_studio.recipe import Recipe
+
+RECIPE = Recipe(model="random:unet-tiny", precision="float32", backend="torch", device="cpu")
+
+
+def picture(seed=0, shape=(40, 48)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape).astype(np.uint8)
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    tifffile.imwrite(folder / "a.tif", picture())
+    tifffile.imwrite(folder / "sub" / "b.tif", picture(1))
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+# -- pictures -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "seen"),
+    [
+        ("YX", (40, 48), (200, 240)),
+        ("YX", (3000, 1500), (256, 128)),
+        ("YX", (1, 2000), (1, 256)),
+        ("TCZYX", (2, 3, 5, 64, 64), (256, 256)),
+        ("XYZ", (30, 300, 3), (256, 26)),
+    ],
+)
+def test_a_picture_is_small_and_shows_the_objects(names, shape, seen):
+    axes = Axes(names)
+    image = picture(0, shape)
+    kept = axes.without("C") if "C" in axes else axes
+    labels = np.zeros([n for a, n in zip(names, shape, strict=True) if a != "C"], np.uint32)
+    labels[...] = 70_000_000  # a table of colours up to this would not fit
+    drawn = overlay_picture(Volume(image, axes), labels, kept)
+    assert drawn.shape == (*seen, 3)
+    plain = overlay_picture(Volume(image, axes), np.zeros_like(labels), kept)
+    assert (np.ptp(plain.reshape(-1, 3).astype(int), axis=1) == 0).all() or "C" in names
+    assert (drawn != plain).any()
+
+
+def test_of_a_huge_image_the_middle_is_read():
+    class Huge:
+        shape, dtype, ndim = (200_000, 300_000), np.dtype(np.uint8), 2
+
+        def __getitem__(self, key):
+            wanted = [range(*k.indices(n)) for k, n in zip(key, self.shape, strict=True)]
+            assert all(len(r) <= 4096 for r in wanted), "the whole image is read"
+            return np.zeros([len(r) for r in wanted], np.uint8)
+
+    axes = Axes("YX")
+    assert overlay_picture(Volume(Huge(), axes), Huge(), axes).shape == (256, 256, 3)
+
+
+def test_pictures_and_sheets_are_written_and_are_no_images(images, tmp_path):
+    before = hashes(images)
+    report = run_batch(RECIPE, [images], images, overlays=True)
+    assert (report.done, len(report.failed)) == (2, 1)
+    with Image.open(images / "sub" / "b_overlay.png") as overlay:
+        assert overlay.size == (240, 200)
+    with Image.open(images / "contact_sheet.png") as sheet:
+        pixels = np.asarray(sheet).reshape(-1, 3)
+        assert sheet.size[0] > 3 * 256
+        assert len(np.unique(pixels, axis=0)) > 100
+    again = run_batch(RECIPE, [images], images, overlays=True)
+    assert (again.done, again.skipped, len(again.failed)) == (0, 2, 1), "its own pictures are read"
+    (images / "a_overlay.png").unlink()  # a lost picture
+    assert run_batch(RECIPE, [images], images, overlays=True).done == 1
+    after = hashes(images)
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_picture_of_the_users_stays(images):
+    mine = images / "a_overlay.png"
+    Image.fromarray(picture(5)).save(mine)
+    content = mine.read_bytes()
+    report = run_batch(RECIPE, [images], images, overlays=True)
+    assert report.done == 3
+    assert mine.read_bytes() == content
+
+
+def test_the_table_has_intensities_of_the_image(images, tmp_path):
+    assert run_batch(RECIPE, [images / "a.tif"], tmp_path / "out").ok
+    labels = tifffile.imread(tmp_path / "out" / "a_labels.tif")
+    with (tmp_path / "out" / "objects.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == labels.max() > 0
+    image = picture()
+    for row in rows:
+        inside = image[labels == int(row["label"])]
+        assert float(row["intensity_mean"]) == pytest.approx(inside.mean())
+        assert float(row["intensity_max"]) == inside.max()
+
+
+# -- labels inside OME-Zarrs ------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "zarrs" / "cells.ome.zarr"
+    write_array(picture(2), Axes("YX", (0.5, 0.5), units=("micrometer",) * 2), path)
+    tifffile.imwrite(path.parent / "other.tif", picture(3))
+    return path
+
+
+@pytest.mark.parametrize("through_disk", [False, True])
+def test_labels_go_into_the_image_and_nothing_else_changes(store, tmp_path, through_disk):
+    before, out = hashes(store), tmp_path / "out"
+
+    def run(**changes):
+        return run_batch(
+            RECIPE, [store.parent], out, into_zarr="nuclei", overlays=True,
+            through_disk=through_disk, **changes,
+        )  # fmt: skip
+
+    report = run()
+    assert (report.done, report.problems) == (2, [])
+    after = hashes(store)
+    assert {name: after[name] for name in before} == before
+    assert {n for n in set(after) - set(before) if not n.startswith("labels/nuclei/")} == {
+        "labels/zarr.json"
+    }
+    root = zarr.open_group(str(store), mode="r")
+    assert root["labels"].attrs["ome"]["labels"] == ["nuclei"]
+    inside = read_image(store / "labels" / "nuclei")
+    assert inside.axes.scale == (0.5, 0.5)
+    ids = np.asarray(inside.array)
+    plain = tmp_path / "plain"
+    run_batch(RECIPE, [store], plain, through_disk=through_disk)
+    np.testing.assert_array_equal(ids, read_image(plain / "cells_labels.ome.zarr").array[:])
+    assert not (out / "cells_labels.ome.zarr").exists()
+    with (out / "objects.csv").open() as stream:
+        files = [row["file"] for row in csv.DictReader(stream)]
+    assert files.count("cells.ome.zarr") == ids.max() > 0
+    assert run().skipped == 2, "labels are no part of the image"
+    # A chunk that is lost, or a list that lost the name: done again.
+    next(store.glob("labels/nuclei/0/c/*/*")).unlink()
+    assert run().done == 1
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"labels": ["x"]}}}
+    (store / "labels" / "zarr.json").write_text(json.dumps(group))
+    assert run().done == 1
+    listed = json.loads((store / "labels" / "zarr.json").read_text())["attributes"]["ome"]
+    assert listed["labels"] == ["x", "nuclei"]
+
+
+def test_what_is_not_ours_in_the_image_stays(store, tmp_path):
+    mine = store / "labels" / "nuclei"
+    zarr.open_group(str(mine), mode="w").create_array("0", shape=(4,), dtype="u1")
+    before = hashes(store)
+    report = run_batch(RECIPE, [store], tmp_path / "out", into_zarr="nuclei")
+    assert "was not written by this program" in report.failed[0].reason
+    assert hashes(store) == before
+
+
+def test_an_image_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "old.zarr"
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    group.create_array("0", data=picture())
+    axes = [{"name": n, "type": "space"} for n in "yx"]
+    transform = [{"type": "scale", "scale": [1, 1]}]
+    dataset = {"path": "0", "coordinateTransformations": transform}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [dataset]}]
+    before = hashes(path)
+    report = run_batch(RECIPE, [path], tmp_path / "out", into_zarr="nuclei")
+    assert "OME-Zarr 0.4" in report.failed[0].reason
+    assert hashes(path) == before
+    assert run_batch(RECIPE, [path], tmp_path / "out").done == 1
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", " ", "zarr.json", ".hidden"])
+def test_a_name_that_leads_elsewhere_is_refused(store, tmp_path, name):
+    from unet_studio.batch.inside import check_name
+
+    with pytest.raises(RecipeError, match="can not be the name"):
+        check_name(name)
