@@ -19,12 +19,32 @@ class ModelError(UNetStudioError):
     """A model file is missing, damaged, or does not fit what is asked of it."""
 
 
+class DownloadError(ModelError):
+    """A file can not be downloaded, or is not what was asked for."""
+
+
+class ConsentNeeded(ModelError):
+    """A model is a program, and the user has not agreed to run it."""
+
+
 class RecipeError(UNetStudioError):
     """A setting is out of range or does not exist."""
 
 
+class AnnotationError(UNetStudioError):
+    """What was painted can not be learned from: nothing, one class only, or it does not fit."""
+
+
+class BackendError(RecipeError):
+    """What should run a network can not do so here."""
+
+
 class OutputError(UNetStudioError):
     """A result can not be written."""
+
+
+class ClickError(UNetStudioError):
+    """A click session can not do what is asked of it."""
 
 
 class Cancelled(UNetStudioError):

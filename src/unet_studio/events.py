@@ -7,7 +7,9 @@ the window in napari's activity dock; neither is known here.
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 from unet_studio.errors import Cancelled
 
@@ -30,7 +32,7 @@ class Started:
 
 @dataclass(frozen=True)
 class TileDone:
-    """One of ``total`` tiles has been predicted."""
+    """``done`` of ``total`` steps of a stage are done: tiles, or later blocks or frames."""
 
     done: int
     total: int
@@ -43,11 +45,52 @@ class Warned:
     message: str
 
 
-Event = Started | TileDone | Warned
+@dataclass(frozen=True)
+class Trained:
+    """One of ``steps`` training steps is done.
+
+    Attributes
+    ----------
+    step, steps : int
+        Done, and planned; with a limit of time the plan is made after a few steps.
+    loss : float
+        Of this step, rehearsal included.
+    score : float or None
+        Balanced share of held-back regions that are right, range [0, 1], where it was
+        measured at this step.
+    seconds_left : float
+        Forecast.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    score: float | None = None
+    seconds_left: float = 0.0
+
+
+Event = Started | TileDone | Warned | Trained
+
+
+def steps_done(steps: Generator[tuple[int, int], None, Any]) -> Generator[Event, None, Any]:
+    """Turn pairs of steps done and steps in all into events, and return the result.
+
+    Yields
+    ------
+    TileDone
+        None where there is only one step.
+    """
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        if total > 1:
+            yield TileDone(done, total)
 
 
 class CancelToken:
-    """A flag that one thread sets and the engine reads between tiles."""
+    """A flag that one thread sets and the engine reads between tiles and blocks."""
 
     def __init__(self) -> None:
         self._flag = threading.Event()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unet_studio.axes import Axes, rearrange
 from unet_studio.errors import RecipeError
-from unet_studio.events import CancelToken, Event, Started, Warned
+from unet_studio.events import CancelToken, Event, Started, Warned, steps_done
 from unet_studio.images.volume import Volume, as_volume
 from unet_studio.inference.plan import resolve
 from unet_studio.inference.prediction import Prediction
@@ -111,7 +111,9 @@ def segment_steps(
     prediction = yield from predict_steps(volume, model, plan, token=token)
     token.raise_if_cancelled()
     yield Started("making objects")
-    result = relabel(prediction, recipe.objects, measure=recipe.measure, token=token)
+    result = yield from relabel_steps(
+        prediction, recipe.objects, measure=recipe.measure, token=token
+    )
     # Those of the prediction have been told.
     yield from (Warned(text) for text in result.warnings if text not in prediction.warnings)
     return result
@@ -134,7 +136,7 @@ def relabel(
     measure : bool
         Measure size and position of each object.
     token : CancelToken, optional
-        Looked at between frames.
+        Looked at between frames, and between the blocks of a large one.
 
     Raises
     ------
@@ -143,13 +145,40 @@ def relabel(
     RecipeError
         If the method or one of its options does not exist or does not fit the model.
     """
+    result: Segmentation = drain(relabel_steps(prediction, method, measure, token=token))
+    return result
+
+
+def relabel_steps(
+    prediction: Prediction,
+    method: ObjectsMethod | None = None,
+    measure: bool = True,
+    *,
+    token: CancelToken | None = None,
+) -> Generator[Event, None, Segmentation]:
+    """Do what :func:`relabel` does, reporting on the way.
+
+    Yields
+    ------
+    Event
+        :class:`~unet_studio.events.TileDone` for each frame or block.
+
+    Returns
+    -------
+    Segmentation
+    """
     from unet_studio.objects.measurements import measure as measure_objects
-    from unet_studio.objects.run import run_objects
+    from unet_studio.objects.run import run_objects_steps
 
     began = time.perf_counter()
     token = token or CancelToken()
-    labelling = run_objects(prediction, method, check=token.raise_if_cancelled)
-    measurements = measure_objects(labelling.labels, labelling.axes) if measure else {}
+    check = token.raise_if_cancelled
+    labelling = yield from steps_done(run_objects_steps(prediction, method, check=check))
+    measurements = {}
+    if measure:
+        measurements = measure_objects(
+            labelling.labels, labelling.axes, counted=labelling.counted, check=check
+        )
     token.raise_if_cancelled()
     source = prediction.info.axes
     axes = source.without("C") if "C" in source else source

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from unet_studio.errors import RecipeError
 
 Quality = Literal["exact", "balanced", "fast"]
+Backend = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Planes = Literal["xy", "three"]
 
 
 class _Frozen(BaseModel):
@@ -23,11 +25,22 @@ class _Frozen(BaseModel):
 class Normalisation(_Frozen):
     """How intensities are brought into the network's range.
 
-    ``method`` is a name in :data:`unet_studio.images.normalisation.NORMALISERS`,
+    ``method`` is a name in :data:`unet_studio.images.normalisers.NORMALISERS`,
     ``options`` are its keyword arguments.
     """
 
     method: str = "percentile"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Preparation(_Frozen):
+    """How a whole image becomes what the network sees, and what it says comes back.
+
+    ``method`` is a name in :data:`unet_studio.images.preparation.PREPARATIONS`,
+    ``options`` are its keyword arguments.
+    """
+
+    method: str
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -121,14 +134,20 @@ class Recipe(_Frozen):
     measure : bool
         Measure size and position of each object.
     device : str
-        "auto", "cpu", "cuda", "cuda:1", "mps".
+        "auto", "cpu", "cuda" (all GPUs there are), "cuda:1", "cuda:0,cuda:1", "mps".
+    backend : {"auto", "torch", "openvino"}
+        What runs the network. OpenVINO is optional and for CPUs; "auto" takes it where
+        it is installed and measures faster with the same result.
     precision : {"auto", "float32", "bfloat16", "float16"}
         Numbers that the network computes in. "auto" takes the half-wide ones where
         they measure faster on the device and hardly change the result.
-    flips : bool
+    flips : bool or None
         Predict every tile in all its mirror images too, and average the logits: the
         result no longer depends on how the image lies, at 4 times (3D networks: 8 times)
-        the cost.
+        the cost. None takes the model's own choice.
+    planes : {"xy", "three"}
+        Planes of a stack that a 2D network looks at: XY alone, or XY, XZ and YZ, whose
+        probabilities (or logits, where these are asked for) are averaged.
     """
 
     model: str
@@ -139,8 +158,10 @@ class Recipe(_Frozen):
     objects: ObjectsMethod | None = None
     measure: bool = True
     device: str = "auto"
+    backend: Backend = "auto"
     precision: Precision = "auto"
-    flips: bool = False
+    flips: bool | None = None
+    planes: Planes = "xy"
     version: Literal[1] = 1
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +18,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_studio.axes import Axes
-from unet_studio.errors import OutputError, RecipeError
-from unet_studio.events import CancelToken, Event, Started, TileDone, Warned
+from unet_studio.errors import OutputError
+from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.images.atomic import scratch_folder
-from unet_studio.images.frame import Frame
 from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
 from unet_studio.images.writers import remove_records
 from unet_studio.images.zarr_marker import is_ours
-from unet_studio.inference.plan import PROBABILITY_BYTES, RunPlan, resolve
+from unet_studio.inference.forecast import PROBABILITY_BYTES
+from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import drain, prepare
 from unet_studio.recipe import ObjectsMethod
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_studio.inference.decision import Decision
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
+    from unet_studio.objects.streamed import MadeObjects
     from unet_studio.recipe import Recipe
 
-# Of blocks that objects are made in, in pixels: as many as the plan counts on.
-_BLOCK = {2: (2048, 2048), 3: (16, 512, 512)}
+# Of blocks that objects are made in, in pixels: as many as the plan counts on. Deep ones
+# in a stack: a seam cuts objects apart that are then looked at one by one.
+_BLOCK = {2: (2048, 2048), 3: (64, 256, 256)}
+_MOST_CLASSES = 256  # in a byte
 # Of the scratch arrays. A plane of a stack is written at a time.
 _CHUNK = {2: (512, 512), 3: (8, 256, 256)}
 
@@ -63,7 +66,9 @@ class StreamedSegmentation:
         The run record, ready for JSON.
     warnings : tuple of str
     tracks : dict of array
-        Always empty: objects are not linked through time.
+        What became of each object, one value per object in each column
+        (:class:`~unet_studio.objects.linking.Tracks`); empty if objects were not
+        linked through time.
     """
 
     path: Path
@@ -75,8 +80,17 @@ class StreamedSegmentation:
     tracks: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
+    def features(self) -> dict[str, NDArray[Any]]:
+        """One row per label: the measurements, or of linked objects their summary."""
+        if not self.tracks:
+            return self.measurements
+        from unet_studio.objects.measurements import summarise
+
+        return summarise(self.measurements, self.tracks)
+
+    @property
     def object_count(self) -> int:
-        """Number of objects (for class labels: the highest class found)."""
+        """Number of objects, linked ones once (for class labels: the highest class found)."""
         return int(self.record["objects"]["count"])
 
 
@@ -156,6 +170,7 @@ def segment_to_zarr_steps(
     """
     from unet_studio.inference.predictor import predict_steps
     from unet_studio.models.model import load_model
+    from unet_studio.objects.streamed import make_objects, take_classes
 
     token = token or CancelToken()
     check = token.raise_if_cancelled
@@ -169,13 +184,34 @@ def segment_to_zarr_steps(
     with scratch_folder(target) as scratch:
         if warning := _shortage_of_disk(plan, scratch):
             yield Warned(warning)
-        kept = _scratch_array(scratch / "probabilities", plan, channels=True)
-        prediction = yield from predict_steps(volume, model, plan, token=token, output=kept)
-        yield from (Warned(note) for note in notes)
-        provisional = _scratch_array(scratch / "labels", plan, channels=False)
-        made = yield from _make_objects(prediction, method, provisional, recipe.measure, check)
+        decision = _decision(method, plan) if probabilities is None else None
+        if decision is not None:
+            provisional = _scratch_array(scratch / "labels", plan, "uint8")
+            steps = predict_steps(
+                volume, model, plan, token=token, keep=decision, output=provisional
+            )
+            prediction = yield from steps
+            yield from (Warned(note) for note in notes)
+            block = _block(provisional, plan)
+            made = yield from take_classes(
+                prediction, method, block=block, measure=recipe.measure, check=check
+            )
+        else:
+            kept = _scratch_array(scratch / "probabilities", plan, "float16")
+            prediction = yield from predict_steps(volume, model, plan, token=token, output=kept)
+            yield from (Warned(note) for note in notes)
+            provisional = _scratch_array(scratch / "labels", plan, "uint32")
+            made = yield from make_objects(
+                prediction,
+                method,
+                provisional,
+                _known_array(scratch / "known", provisional) if method.link is not None else None,
+                block=_block(provisional, plan),
+                measure=recipe.measure,
+                check=check,
+            )
         made.warnings[:0] = notes
-        remove_records(target)  # of an older result: from here on it is being replaced
+        older = remove_records(target)  # from here on it is being replaced
         if probabilities is not None:
             yield Started("writing probabilities")
             write_chunked(
@@ -188,7 +224,10 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        return _finish(prediction, made, provisional, recipe, target, check)
+        result = _finish(prediction, made, provisional, recipe, target, check)
+        for path in older:
+            path.unlink(missing_ok=True)
+        return result
 
 
 def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
@@ -202,89 +241,23 @@ def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple
     method = recipe.objects or plan.card.default_objects
     chosen, options = check_method(method, plan.card.representation)
     link, notes = possible_link(method, "T" in plan.info.axes, chosen.makes_objects)
-    if link is not None:
-        raise RecipeError(
-            "Objects can not be linked through time in a result that goes through the disk. "
-            "Leave linking out, or segment a part of the image."
-        )
-    return ObjectsMethod(method=method.method, options=options.model_dump()), notes
+    return ObjectsMethod(method=method.method, options=options.model_dump(), link=link), notes
 
 
-@dataclass
-class _Made:
-    """What came of the objects step."""
+def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
+    """Return what the device can decide, where that is all that is wanted of it."""
+    from unet_studio.objects.methods import METHODS, parse_options
 
-    method: ObjectsMethod
-    makes_objects: bool
-    seconds: float
-    count: int = 0
-    tables: list[dict[str, NDArray[Any]]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def _make_objects(
-    prediction: Prediction,
-    method: ObjectsMethod,
-    output: Any,
-    measure: bool,
-    check: Callable[[], None],
-) -> Generator[Event, None, _Made]:
-    """Label every frame of a prediction into ``output``, block by block."""
-    from unet_studio.objects.blockwise import label_blocks
-    from unet_studio.objects.grid import Grid
-    from unet_studio.objects.measurements import measure_classes, object_table
-    from unet_studio.objects.methods import METHODS
-
-    made = _Made(method, METHODS.load(method.method).makes_objects, time.perf_counter())
-    axes = prediction.axes.without("C")
-    ndim = 3 if "Z" in axes else 2
-    frames = range(prediction.info.length("T")) if "T" in axes else [None]
-    block = _block(ndim, output.shape[-ndim:])
-    for number, frame in enumerate(frames):
-        yield Started("making objects")
-        offset = made.count if made.makes_objects else 0
-        labels = Frame(output, frame)
-        result = yield from _blocks_done(
-            label_blocks(
-                Frame(prediction.probabilities, frame),
-                labels,
-                method,
-                prediction.card.representation,
-                block=block,
-                offset=offset,
-                check=check,
-            )
-        )
-        made.count = max(made.count, offset + result.count)
-        spatial = axes.select(axes.spatial)
-        if not measure:
-            table: dict[str, NDArray[Any]] = {}
-        elif made.makes_objects:
-            ids = np.arange(1, result.count + 1) + offset
-            table = object_table(ids, result.sizes, result.centroids, result.boxes, spatial)
-        else:
-            grid = Grid(labels.shape, block)
-            table = measure_classes(labels, map(grid.bounds, range(grid.size)), spatial)
-        made.tables.append(_with_frame(table, number) if table and "T" in axes else table)
-        for warning in result.warnings:
-            made.warnings.append(warning)
-            yield Warned(warning)
-    made.seconds = time.perf_counter() - made.seconds
-    return made
-
-
-def _blocks_done(steps: Generator[tuple[int, int], None, Any]) -> Generator[Event, None, Any]:
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        yield TileDone(done, total)
+    averaged = plan.views or (plan.tiles.blend and plan.tiles.count > 1)
+    if averaged or plan.card.preparation is not None or plan.card.out_channels > _MOST_CLASSES:
+        return None
+    support = METHODS.load(method.method).support
+    return support.decision(parse_options(method)) if support is not None else None
 
 
 def _finish(
     prediction: Prediction,
-    made: _Made,
+    made: MadeObjects,
     provisional: Any,
     recipe: Recipe,
     target: Path,
@@ -295,7 +268,7 @@ def _finish(
 
     from unet_studio.objects.run import smallest_label_dtype
 
-    axes = prediction.axes.without("C")
+    axes = prediction.axes.without("C") if "C" in prediction.axes else prediction.axes
     warnings = [*prediction.warnings, *made.warnings]
     record = dict(prediction.record)
     record["warnings"] = warnings
@@ -304,6 +277,8 @@ def _finish(
         "options": dict(made.method.options),
         "count": made.count,
     }
+    if made.tracks is not None:
+        record["objects"]["tracks"] = made.tracks.counts()
     record["recipe"] = {
         **record.get("recipe", {}),
         "objects": made.method.model_dump(mode="json"),
@@ -320,8 +295,10 @@ def _finish(
         check=check,
     )
     labels = zarr.open_array(str(target / "0"), mode="r")
-    measurements = _joined(made.tables)
-    return StreamedSegmentation(target, labels, axes, measurements, record, tuple(warnings))
+    tracks = made.tracks.columns() if made.tracks is not None else {}
+    return StreamedSegmentation(
+        target, labels, axes, _joined(made.tables), record, tuple(warnings), tracks
+    )
 
 
 def _check_target(path: Path) -> None:
@@ -345,8 +322,8 @@ def _shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
     )
 
 
-def _scratch_array(path: Path, plan: RunPlan, *, channels: bool) -> Any:
-    """Make an empty Zarr array for probabilities (with C) or provisional labels."""
+def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:
+    """Make an empty Zarr array for probabilities (of float, with C) or provisional labels."""
     import zarr
     from zarr.codecs import BloscCodec
 
@@ -358,7 +335,7 @@ def _scratch_array(path: Path, plan: RunPlan, *, channels: bool) -> Any:
     chunks = [1] * (len(shape) - len(inner)) + [
         min(n, c) for n, c in zip(shape[-len(inner) :], inner, strict=True)
     ]
-    if channels:
+    if dtype == "float16":
         place = 1 if "T" in names else 0
         shape.insert(place, plan.card.out_channels)
         chunks.insert(place, plan.card.out_channels)
@@ -366,21 +343,32 @@ def _scratch_array(path: Path, plan: RunPlan, *, channels: bool) -> Any:
         store=str(path),
         shape=tuple(shape),
         chunks=tuple(chunks),
-        dtype="float16" if channels else "uint32",
+        dtype=dtype,
         compressors=BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),
         fill_value=0,
     )
 
 
-def _block(ndim: int, shape: Sequence[int]) -> tuple[int, ...]:
+def _known_array(path: Path, labels: Any) -> Any:
+    """Make an empty Zarr array as large as a frame of the labels, T being their first axis."""
+    import zarr
+
+    return zarr.create_array(
+        store=str(path),
+        shape=labels.shape[1:],
+        chunks=labels.chunks[1:],
+        dtype=labels.dtype,
+        compressors=labels.compressors,
+        fill_value=0,
+    )
+
+
+def _block(labels: Any, plan: RunPlan) -> tuple[int, ...]:
     """Return the blocks to make objects in: whole chunks, and no larger than the image."""
-    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape, strict=True))
-
-
-def _with_frame(table: dict[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]]:
-    frames = np.full(len(table["label"]), number, np.int64)
-    return {"label": table.pop("label"), "frame": frames, **table}
+    ndim = 3 if "Z" in plan.info.axes else 2
+    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], labels.shape[-ndim:], strict=True))
 
 
 def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    names = tables[0] if tables else ()
+    return {name: np.concatenate([t[name] for t in tables]) for name in names}

@@ -178,12 +178,15 @@ def test_the_page_of_commands_is_up_to_date():
 
 def test_the_entry_points_that_pages_name_are_looked_at():
     from unet_studio.images.formats import READERS, WRITERS
-    from unet_studio.images.normalisation import NORMALISERS
+    from unet_studio.images.normalisers import NORMALISERS
+    from unet_studio.models.importing import IMPORTERS
     from unet_studio.models.networks import NETWORKS
     from unet_studio.models.sources import WEIGHT_SOURCES
     from unet_studio.objects.methods import METHODS
 
-    registries = (READERS, WRITERS, NORMALISERS, NETWORKS, WEIGHT_SOURCES, METHODS)
+    registries = (
+        READERS, WRITERS, NORMALISERS, NETWORKS, WEIGHT_SOURCES, METHODS, IMPORTERS
+    )  # fmt: skip
     known = {registry._group for registry in registries}
     named = {
         group

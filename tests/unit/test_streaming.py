@@ -204,7 +204,7 @@ def test_the_marker_lists_what_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("axes", "objects", "message"),
     [
-        ("TYX", {"method": "watershed", "link": {}}, "linked through time"),
+        ("TYX", {"method": "watershed", "link": {}, "options": {"depth": 3}}, "depth"),
         ("YX", {"method": "argmax"}, "can not be used"),
         ("YX", {"method": "watershed", "options": {"depth": 3}}, "depth"),
     ],
@@ -227,3 +227,49 @@ def test_linking_without_time_is_left_out_with_a_warning(tmp_path):
     )
     assert any("not linked" in text for text in result.warnings)
     assert result.record["recipe"]["objects"]["link"] is None
+
+
+def film(frames=4, shape=(200, 240)):
+    """The discs of :func:`field`, drifting; one frame is empty in its left half."""
+    image = field(shape)
+    movie = np.stack([np.roll(image, 3 * t, axis=1) for t in range(frames)])
+    movie[1, :, : shape[1] // 2] = 30
+    return movie
+
+
+@pytest.mark.parametrize("max_gap", [0, 1])
+def test_linked_objects_are_those_in_memory(tmp_path, small_blocks, max_gap):
+    objects = {"method": "watershed", "link": {"max_gap": max_gap}}
+    expected = segment(film(), axes="TYX", objects=objects, **OPTIONS)
+    target = tmp_path / "film_labels.ome.zarr"
+    result = segment_to_zarr(film(), target, axes="TYX", objects=objects, **OPTIONS)
+    np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+    assert result.object_count == expected.object_count
+    for table in ("measurements", "tracks", "features"):
+        theirs = getattr(expected, table)
+        assert list(getattr(result, table)) == list(theirs)
+        for name, column in theirs.items():
+            np.testing.assert_allclose(getattr(result, table)[name], column, err_msg=name)
+    assert result.record["objects"] == expected.record["objects"]
+    assert result.record["recipe"] == expected.record["recipe"]
+    bridged = result.record["objects"]["tracks"]["bridged_frames"]
+    assert (bridged > 3) == (max_gap == 1)
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monkeypatch):
+    from unet_studio.objects import linking
+
+    token, original = CancelToken(), linking.Linker.link
+
+    def link(self, frame, count, check):
+        token.cancel()
+        return original(self, frame, count, check)
+
+    monkeypatch.setattr(linking.Linker, "link", link)
+    with pytest.raises(Cancelled):
+        segment_to_zarr(
+            film(), tmp_path / "l.ome.zarr", axes="TYX", token=token,
+            objects={"method": "watershed", "link": {}}, **OPTIONS,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
@@ -93,7 +93,7 @@ def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
             holder.mkdir()
             target.rename(old)
         partial.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
@@ -148,7 +148,7 @@ def _tag(kind: str) -> str:
 
 def _partial_name(target: Path) -> Path:
     ending = _tag(PARTIAL)
-    kept = target.name.encode()[: _LONGEST_NAME - len(ending)].decode(errors="ignore")
+    kept = os.fsencode(target.name)[: _LONGEST_NAME - len(ending)].decode(errors="ignore")
     return target.with_name(kept + ending)
 
 
@@ -157,10 +157,11 @@ def _sync_tree(folder: Path) -> None:
         for name in names:
             with (Path(parent) / name).open("rb") as stream:
                 os.fsync(stream.fileno())
-        _sync_folder(Path(parent))
+        sync_folder(Path(parent))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, so that a rename survives a power cut."""
     if os.name == "nt":  # Windows has no handle of a folder to flush
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,8 +1,9 @@
-"""Find which block of a chunked array can not be read."""
+"""Blocks of chunked arrays: which of them to take at a time, and which can not be read."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,30 @@ def failing_block(array: Any, key: Sequence[slice | int]) -> tuple[slice, ...] |
         except Exception:  # any back end raises its own; that it raises is the answer
             return block
     return None
+
+
+def whole_chunks(
+    shape: Sequence[int], chunks: Sequence[int], most: int, fixed: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Return the shape of blocks of whole chunks, as large as is allowed.
+
+    The last axes grow first: what lies together in a store is taken together.
+
+    Parameters
+    ----------
+    shape, chunks : sequence of int
+        Of the array.
+    most : int
+        Values in a block; one chunk is taken even if it has more.
+    fixed : sequence of int
+        Axes along which a block is one chunk long.
+    """
+    block = list(chunks)
+    for axis in reversed(range(len(shape))):
+        if axis not in fixed:
+            fitting = most // math.prod(block)
+            block[axis] *= max(1, min(fitting, -(-shape[axis] // chunks[axis])))
+    return tuple(block)
 
 
 def _bounds(size: int | Sequence[int], length: int) -> list[slice]:

@@ -7,18 +7,15 @@ stretched to full contrast, and tiles would disagree along their seams.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_studio.errors import ImageError, RecipeError
-from unet_studio.recipe import Normalisation
-from unet_studio.registry import Registry
 
 # At most this many values per channel enter the statistics. An even subsample
 # of 4 million moves a percentile by far less than the noise of a camera.
@@ -165,6 +162,7 @@ def percentile_scaling(
     high: float = 99.9,
     clip: tuple[float, float] | None = (-0.5, 2.0),
     joint: bool = False,
+    eps: float = 0.0,
 ) -> Scaling:
     """Map two percentiles to 0 and 1.
 
@@ -179,6 +177,9 @@ def percentile_scaling(
     joint : bool
         One pair of percentiles for all channels (colour images, where the
         ratio of the channels carries meaning) instead of one per channel.
+    eps : float
+        Added to the range before it divides, as other programs do that the network
+        was trained with. Then nothing else is put in the place of an empty range.
 
     Raises
     ------
@@ -186,6 +187,7 @@ def percentile_scaling(
         If an option is out of range.
     """
     clip = _checked_percentiles(low, high, clip, joint)
+    eps = _checked_eps(eps)
     groups = [sample[~np.isnan(sample)]] * len(sample) if joint else _channel_values(sample)
     empty = np.asarray(np.isnan(sample).all(axis=1))
     bounds, ranges = np.zeros((2, len(sample))), np.zeros((2, len(sample)))
@@ -196,6 +198,9 @@ def percentile_scaling(
         values = groups[channel]
         bounds[:, channel] = np.percentile(values, [low, high])
         ranges[:, channel] = values.min(), values.max()
+    if eps:
+        there = _is_wide(ranges[1] - ranges[0], np.abs(ranges).max(axis=0))
+        return _scaling(bounds[0], np.where(there, bounds[1] - bounds[0] + eps, 0.0), clip)
     # Nearly empty images: the percentiles fall on one value although a few
     # pixels differ. The full range is then the only contrast there is.
     wide = _is_wide(bounds[1] - bounds[0], np.abs(bounds).max(axis=0))
@@ -221,13 +226,46 @@ def _checked_percentiles(
     return float(clip[0]), float(clip[1])
 
 
+def _checked_eps(eps: float) -> float:
+    if not isinstance(eps, int | float) or not 0 <= eps < math.inf:
+        raise RecipeError(f"eps is {eps!r}; give a number that is not negative.")
+    return float(eps)
+
+
 def _channel_values(sample: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Return the finite values of each channel."""
     return [channel[~np.isnan(channel)] for channel in sample]
 
 
-def zscore_scaling(sample: NDArray[np.float64]) -> Scaling:
-    """Zero mean and unit standard deviation per channel; NaN does not count."""
+def zscore_scaling(sample: NDArray[np.float64], joint: bool = False, eps: float = 0.0) -> Scaling:
+    """Zero mean and unit standard deviation per channel; NaN does not count.
+
+    Parameters
+    ----------
+    sample : array of float64, axes (C, values)
+    joint : bool
+        One mean and deviation for all channels instead of one per channel.
+    eps : float
+        Added to the deviation before it divides, as other programs do that the network
+        was trained with.
+
+    Raises
+    ------
+    RecipeError
+        If an option is out of range.
+    """
+    eps = _checked_eps(eps)
+    if not isinstance(joint, bool):
+        raise RecipeError(f"joint is {joint!r}; it can be true or false.")
+    if joint:
+        one = zscore_scaling(sample[~np.isnan(sample)][None], eps=eps)
+        empty = np.isnan(sample).all(axis=1)
+        gain = np.where(empty, 0.0, one.gain[0])
+        return Scaling(
+            one.offset * len(sample),
+            tuple(gain.tolist()),
+            constant_channels=tuple(np.flatnonzero(gain == 0).tolist()),
+        )
     if np.isnan(sample).any():
         values = [v if v.size else np.zeros(1) for v in _channel_values(sample)]
         parts = [_moments(v[None]) for v in values]
@@ -236,7 +274,7 @@ def zscore_scaling(sample: NDArray[np.float64]) -> Scaling:
         mean, std, low, high = _moments(sample)
     # The deviation of equal values is rarely exactly 0: their mean is rounded.
     wide = (high > low) & _is_wide(std, np.maximum(np.abs(low), np.abs(high)))
-    return _scaling(mean, np.where(wide, std, 0.0), None)
+    return _scaling(mean, np.where(wide, std + eps, 0.0), None)
 
 
 def _moments(sample: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -283,42 +321,55 @@ def fixed_scaling(
     return _scaling(offset, np.where(np.isnan(sample).all(axis=1), 0.0, width), None)
 
 
-def check_normalisation(normalisation: Normalisation) -> None:
-    """Refuse a normalisation whose method or options do not exist or are out of range.
+def pretrained_scaling(
+    sample: NDArray[np.float64],
+    mean: tuple[float, ...] = (0.449,),
+    std: tuple[float, ...] = (0.226,),
+    span: tuple[float, float] | None = None,
+    joint: bool = False,
+) -> Scaling:
+    """Bring an image into the range of photographs that an encoder was trained on.
 
-    Needs no image, so that a wrong recipe is refused before anything is read.
+    The image's own range becomes 0 to 1, whatever its bit depth; then the photographs'
+    mean is subtracted and the result divided by their deviation.
+
+    Parameters
+    ----------
+    sample : array of float64, axes (C, values)
+        NaN does not count.
+    mean, std : tuple of float
+        One value, or one per channel, in units of the full range. By default the averages
+        over the three colours of ImageNet.
+    span : tuple of float or None
+        What becomes 0 and 1, in the image's intensity units: ``(0, 255)`` treats 8-bit
+        images as the encoder's training did. None takes the percentiles 0.5 and 99.9.
+    joint : bool
+        One range for all channels, as for colours.
 
     Raises
     ------
     RecipeError
-        Naming the options that there are.
+        If an option is out of range.
     """
-    normaliser, options = NORMALISERS.load(normalisation.method), normalisation.options
-    parameters = list(inspect.signature(normaliser).parameters.values())[1:]
-    known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    what = f"Its options are: {', '.join(known)}." if known else "It has no options."
-    where = f"Normalisation {normalisation.method!r}"
-    unknown = sorted(set(options) - set(known))
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise RecipeError(f"{where} has no option {', '.join(map(repr, unknown))}. {what}")
-    # An option per channel fits only so many channels; any other number of them is a
-    # matter of the image.
-    lengths = [len(v) for v in options.values() if isinstance(v, list | tuple)]
-    trial = np.tile(np.linspace(0, 1, 16), (max(lengths, default=1) or 1, 1))
-    try:
-        normaliser(trial, **options)
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error} {what}") from None
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where} can not use these options: {error}. {what}") from None
-
-
-NORMALISERS: Registry[Any] = Registry(
-    "normaliser",
-    {
-        "percentile": "unet_studio.images.normalisation:percentile_scaling",
-        "zscore": "unet_studio.images.normalisation:zscore_scaling",
-        "fixed": "unet_studio.images.normalisation:fixed_scaling",
-    },
-    entry_points="unet_studio.normalisers",
-)
+    base = fixed_scaling(sample, mean, std)  # also checks them
+    constant = {channel for channel, gain in enumerate(base.gain) if gain == 0}
+    if span is None:
+        range_ = percentile_scaling(sample, joint=joint)
+        clip, constant = range_.clip, constant | set(range_.constant_channels)
+        low = np.asarray(range_.offset)
+        width = np.array([0.0 if g == 0 else 1 / g for g in range_.gain])
+    else:
+        if len(span) != 2 or not span[0] < span[1]:
+            raise RecipeError(f"span is {span!r}; give two numbers, the smaller one first.")
+        low, width = np.full(len(sample), float(span[0])), np.full(len(sample), span[1] - span[0])
+        clip = None
+    centre, deviation = (
+        np.broadcast_to(np.atleast_1d(np.asarray(v, np.float64)), (len(sample),))
+        for v in (mean, std)
+    )
+    wide = np.array([c not in constant for c in range(len(sample))])
+    scaling = _scaling(low + centre * width, np.where(wide, deviation * width, 0.0), None)
+    if clip is None:
+        return scaling
+    limits = (np.asarray(clip)[:, None] - centre) / deviation
+    return replace(scaling, clip=(float(limits[0].min()), float(limits[1].max())))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
 from unet_studio.errors import ImageError
 from unet_studio.images.atomic import atomic_folder
+from unet_studio.images.blocks import whole_chunks
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, declared_bytes
 from unet_studio.images.units import unit_name
@@ -302,11 +302,7 @@ def _slabs(
     shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
 ) -> Iterator[tuple[slice, ...]]:
     """Cut a store into blocks of whole chunks that fit into memory, in its own order."""
-    block = list(chunks)
-    # The last axes first: what lies together in the store is written together.
-    for axis in reversed(range(len(shape))):
-        fitting = _SLAB_BYTES // (math.prod(block) * itemsize)
-        block[axis] *= max(1, min(fitting, -(-shape[axis] // chunks[axis])))
+    block = whole_chunks(shape, chunks, _SLAB_BYTES // itemsize)
     grid = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
     for start in itertools.product(*grid):
         yield tuple(slice(s, min(s + b, n)) for s, b, n in zip(start, block, shape, strict=True))

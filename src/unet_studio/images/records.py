@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from unet_studio.images.formats import split_suffix
 
 RECORD = ".json"
+# In records of labels that are elsewhere: where.
+LABELS_AT = "labels_at"
 _OURS = "napari-unet-studio"
 # A record is a few kilobytes; a larger JSON file beside an image is something else.
 _LARGEST = 16 * 2**20
@@ -20,9 +23,14 @@ def record_path(labels: Path) -> Path:
     return labels.with_name(labels.name + RECORD)
 
 
+def is_foreign(labels: Path) -> bool:
+    """Whether a file is there that no run record beside it lists: the user's own, perhaps."""
+    return os.path.lexists(labels) and labels.name not in outputs_of(record_path(labels))
+
+
 def is_record(path: Path) -> bool:
     """Whether a path is a run record that this program wrote."""
-    return bool(_content(path))
+    return bool(read_record(path))
 
 
 def outputs_of(record: Path) -> frozenset[str]:
@@ -31,14 +39,18 @@ def outputs_of(record: Path) -> frozenset[str]:
     Parameters
     ----------
     record : Path
-        Any file, or nothing. ``a.tif.json`` is believed only if it lists ``a.tif``.
+        Any file, or nothing. ``a.tif.json`` is believed only if it lists ``a.tif``, or
+        says where else these labels are.
     """
-    outputs = _content(record).get("outputs")
+    content = read_record(record)
+    outputs = content.get("outputs")
     names = frozenset(n for n in outputs if isinstance(n, str)) if outputs else frozenset()
-    return names if record.name.removesuffix(RECORD) in names else frozenset()
+    own = record.name.removesuffix(RECORD) in names or LABELS_AT in content
+    return names if own else frozenset()
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """Return a run record that this program wrote; empty if it is not one."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return {}

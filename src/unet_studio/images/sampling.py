@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,12 @@ from numpy.typing import NDArray
 
 from unet_studio.errors import RecipeError
 from unet_studio.images.normalisation import (
-    NORMALISERS,
     Scaling,
-    check_normalisation,
     known_pixels,
     sample_for_statistics,
     subsample,
 )
+from unet_studio.images.normalisers import NORMALISERS, check_normalisation
 from unet_studio.images.volume import Volume
 from unet_studio.recipe import Normalisation
 
@@ -28,6 +28,7 @@ from unet_studio.recipe import Normalisation
 _WHOLE_LIMIT = 2**24
 _BLOCK_EDGE = 256
 _BLOCKS = 96
+_READERS = 4  # threads: most of the time goes into unpacking chunks
 # Where those blocks miss the signal, all is read in pieces of this size, and
 # about so many values of each channel are kept.
 _SEARCH_EDGES = {"T": 1, "Z": 8, "Y": 1024, "X": 1024}
@@ -52,7 +53,7 @@ def sample_volume(
     mix : callable
         Applied to each block of axes (C, ...) that is read.
     check : callable, optional
-        Called between blocks; may raise to stop.
+        Called between blocks, in any thread; may raise to stop.
 
     Returns
     -------
@@ -73,10 +74,12 @@ def sample_volume(
     lengths = {a: volume.info.length(a) for a in "TZYX" if a in volume.axes}
     if math.prod(lengths.values()) <= _WHOLE_LIMIT:
         return sample_for_statistics(read({}))
-    blocks = [
-        read(region).reshape(-1, math.prod(s.stop - s.start for s in region.values()))
-        for region in _regions(lengths)
-    ]
+    regions = _regions(lengths)
+    with ThreadPoolExecutor(_READERS if volume.concurrent else 1, "unet-studio-sample") as pool:
+        blocks = [
+            block.reshape(-1, math.prod(s.stop - s.start for s in region.values()))
+            for region, block in zip(regions, pool.map(read, regions), strict=True)
+        ]
     sample = subsample(np.concatenate(blocks, axis=1))
     del blocks
     flat = ~_has_contrast(sample)

@@ -158,6 +158,22 @@ class Volume:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=target.index("C"))
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may read at once: numpy, Zarr and dask promise it."""
+        library = type(self.array).__module__.partition(".")[0]
+        return isinstance(self.array, np.ndarray) or library in ("zarr", "dask")
+
+    def in_memory(self) -> Volume:
+        """Return the same volume with all of its pixels read.
+
+        Raises
+        ------
+        ImageError
+            If the data can not be read.
+        """
+        return replace(self, array=self._read({}))
+
     def _remaining(self, region: Mapping[str, slice | int]) -> str:
         return "".join(a for a in self.axes.names if not isinstance(region.get(a), int))
 

@@ -15,7 +15,7 @@ from unet_studio.axes import Axes
 from unet_studio.errors import AxesError, OutputError
 from unet_studio.images.atomic import atomic_file, cannot_write
 from unet_studio.images.formats import WRITERS, format_of, split_suffix
-from unet_studio.images.records import RECORD, is_record, outputs_of, record_path
+from unet_studio.images.records import RECORD, is_foreign, is_record, outputs_of, record_path
 
 _TABLE = ".csv"
 
@@ -58,7 +58,7 @@ def labels_paths(inputs: Iterable[Path | str], output_dir: Path | str) -> dict[P
     the same stem, so no two inputs share any file. Inputs that would share a stem
     get their old suffix into the new name (``a.png`` and ``a.tif`` become ``a_png``
     and ``a_tif``), and a number if that is not enough (files of one name from two
-    folders).
+    folders), or if a file of that name is there that is no result of ours.
 
     Parameters
     ----------
@@ -88,7 +88,11 @@ def labels_paths(inputs: Iterable[Path | str], output_dir: Path | str) -> dict[P
         unique, number = stem, 2
         target = Path(output_dir) / f"{unique}_labels{ending}"
         # An image may have the very name that a result of another would get.
-        while unique.casefold() in taken or not inputs_at.isdisjoint(_places(target)):
+        while (
+            unique.casefold() in taken
+            or not inputs_at.isdisjoint(_places(target))
+            or is_foreign(target)
+        ):
             unique, number = f"{stem}_{number}", number + 1
             target = Path(output_dir) / f"{unique}_labels{ending}"
         taken.add(unique.casefold())
@@ -225,7 +229,7 @@ def _write(
     older = remove_records(target) if labels else ()
     written = writer(array, axes, target, metadata=known, labels=labels)
     for path in older:
-        if path != written:  # of an older run, whose PNG held its ids or held them not
+        if path != written:  # tables, or a PNG that held its ids where the new one can not
             path.unlink(missing_ok=True)
     return written
 
@@ -252,7 +256,7 @@ def refuse_input(target: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def remove_records(labels: Path) -> tuple[Path, ...]:
-    """Remove the run records and tables of an older result, before it is replaced.
+    """Remove the run records of an older result, before it is replaced.
 
     A record only lies beside results that are complete, and these are about not
     to be.
@@ -266,35 +270,34 @@ def remove_records(labels: Path) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        The files of the older result.
+        The files of the older result, to be removed when the new one is there.
 
     Raises
     ------
     OutputError
-        If one can not be removed.
+        If a record can not be removed.
     """
     older = []
     for path in (labels, labels.with_name(labels.name + ".tif")):
         record = record_path(path)
         if not is_record(record):
             continue
-        # Its tables too: of a run with other settings, the new one may have fewer.
-        tables = [
-            path.with_name(n)
-            for n in outputs_of(record)
-            if n.endswith(_TABLE) and Path(n).name == n
+        # Its tables, too: a run with other settings may have fewer of them.
+        older += [
+            path.with_name(name)
+            for name in outputs_of(record)
+            if name.endswith(_TABLE) and Path(name).name == name
         ]
-        for old in (record, *tables):
-            try:
-                old.unlink(missing_ok=True)
-            except OSError as error:
-                raise cannot_write(old, error) from error
+        try:
+            record.unlink()
+        except OSError as error:
+            raise cannot_write(record, error) from error
         if path.is_file():
             older.append(path)
     return tuple(older)
 
 
-def disown(labels: Path, names: Iterable[str]) -> None:
+def disown(target: Path, names: Iterable[str]) -> None:
     """Take files out of the records of results in other families, such as TIFF.
 
     Tables of one stem have one name, so a run that writes labels of another family
@@ -302,8 +305,8 @@ def disown(labels: Path, names: Iterable[str]) -> None:
 
     Parameters
     ----------
-    labels : Path
-        Of the new result.
+    target : Path
+        After which all files of the new result are called.
     names : iterable of str
         All files of the new result.
 
@@ -313,21 +316,12 @@ def disown(labels: Path, names: Iterable[str]) -> None:
         If a record can not be written.
     """
     taken = set(names)
-    stem = split_suffix(labels)[0]
-    for record in sorted(labels.parent.glob(glob.escape(stem) + ".*" + RECORD)):
-        owned = outputs_of(record)
-        if (
-            record != record_path(labels)
-            and split_suffix(_of(record))[0] == stem
-            and owned & taken
-        ):
+    for record in sorted(target.parent.glob(glob.escape(split_suffix(target)[0]) + ".*" + RECORD)):
+        if taken & outputs_of(record):
             content = json.loads(record.read_bytes())
-            content["outputs"] = [n for n in content["outputs"] if n not in taken]
+            content["outputs"] = [name for name in content["outputs"] if name not in taken]
+            content.pop("batch", None)  # no longer complete: done again where it is asked for
             write_record(content, record)
-
-
-def _of(record: Path) -> Path:
-    return record.with_name(record.name.removesuffix(RECORD))
 
 
 def write_record(record: Mapping[str, Any], path: Path | str) -> Path:
@@ -345,9 +339,12 @@ def write_record(record: Mapping[str, Any], path: Path | str) -> Path:
         If the folder or disk does not take it.
     """
     path = Path(path)
-    text = json.dumps(record, indent=2, ensure_ascii=False, default=_plain)
+    try:
+        text = json.dumps(record, indent=2, ensure_ascii=False, default=_plain).encode()
+    except UnicodeEncodeError:  # a name of a file that is no text
+        text = json.dumps(record, indent=2, default=_plain).encode()
     with atomic_file(path) as stream:
-        stream.write(text.encode() + b"\n")
+        stream.write(text + b"\n")
     return path
 
 

@@ -92,6 +92,8 @@ def _summary(folder: Path) -> dict[str, Any]:
         if not name.startswith(".")
     }
     sizes.pop(_ROOT, None)  # holds the marker itself
+    # Labels may be added to an image later, by us or others; no store is written with them.
+    sizes = {name: size for name, size in sizes.items() if not name.startswith("labels/")}
     listing = "\n".join(f"{name} {size}" for name, size in sorted(sizes.items()))
     return {
         "files": len(sizes),

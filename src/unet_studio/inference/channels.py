@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_studio.errors import AxesError
+from unet_studio.errors import AxesError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
 
 # ITU-R BT.601 luma.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ChannelMap:
         """
         if not self.luma:
             return block
-        return np.tensordot(_LUMA, block.astype(np.float32), axes=(0, 0))[None]
+        return np.tensordot(LUMA, block.astype(np.float32), axes=(0, 0))[None]
 
     def expand(self, block: NDArray[Any]) -> NDArray[Any]:
         """Repeat the grey channel where asked for, after scaling."""
@@ -69,7 +69,14 @@ def map_channels(chosen: Sequence[int] | None, card: ModelCard, info: VolumeInfo
     ------
     AxesError
         If the choice does not exist or does not fit, or a choice is needed.
+    ModelError
+        If the model answers clicks and nothing else.
     """
+    if card.clicks is not None:
+        raise ModelError(
+            f"{card.name!r}: this model answers clicks; use Click (ClickSession in Python, "
+            "`unet-studio click` on the command line), or choose another model."
+        )
     present, needed = info.channels, card.in_channels
     if chosen is not None:
         return _check_choice(tuple(chosen), card, info)

@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -15,18 +15,29 @@ from unet_studio.errors import RecipeError
 if TYPE_CHECKING:
     import torch
 
-_NAME = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_NAME = re.compile(r"auto|cpu|mps|cuda|cuda:\d+(,cuda:\d+)*")
+# Fewer tiles than this for each GPU are not worth setting up another one.
+_TILES_PER_DEVICE = 3
+
+
+def loaded_torch() -> Any:
+    """Return torch if it has been imported, else None: also while another thread is at it."""
+    torch = sys.modules.get("torch")
+    if getattr(getattr(torch, "__spec__", None), "_initializing", False):
+        return None
+    return torch
 
 
 def likely_devices() -> list[str]:
     """Return device names, best first, without importing torch.
 
-    A guess from the operating system until torch is loaded, then torch's word.
+    A guess from the operating system until torch is loaded, then torch's word. "cuda"
+    stands for all GPUs.
     """
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is not None:
         names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        names = ["cuda"] if len(names) == 1 else names
+        names = ["cuda", *(names if len(names) > 1 else [])] if names else []
         if torch.backends.mps.is_available():
             names.append("mps")
         return [*names, "cpu"]
@@ -47,34 +58,49 @@ def likely_device(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise RecipeError(
-            f"There is no device called {name!r}. Use auto, cpu, cuda, cuda:N or mps."
+            f"There is no device called {name!r}. Use auto, cpu, cuda, cuda:N, several GPUs such "
+            "as cuda:0,cuda:1, or mps."
         )
     return likely_devices()[0] if name == "auto" else name
 
 
+def first_of(devices: str) -> str:
+    """Return the first of several device names: "cuda:0" of "cuda:0,cuda:1"."""
+    return devices.partition(",")[0]
+
+
+def kind_of(devices: str) -> str:
+    """Return what kind of device a name stands for: "cpu", "cuda" or "mps"."""
+    return first_of(devices).partition(":")[0]
+
+
 def free_memory(device: str) -> int | None:
-    """Return the free memory of a device in bytes; None if it can not be known yet."""
+    """Return the free memory of a device in bytes; None if it can not be known yet.
+
+    Of several devices it is the least; of "cuda" too, which stands for all GPUs.
+    """
     if device in ("cpu", "mps"):
         return int(psutil.virtual_memory().available)
     torch = sys.modules.get("torch")
-    if torch is None or torch.device(device).index not in (
-        None,
-        *range(torch.cuda.device_count()),
-    ):
+    if torch is None or not torch.cuda.is_available():
         return None
-    if not torch.cuda.is_available():
+    present = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    names = present if device == "cuda" else device.split(",")
+    if not names or any(name not in present for name in names):
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free)
+    return int(min(torch.cuda.mem_get_info(name)[0] for name in names))
 
 
-def open_device(name: str) -> tuple[torch.device, str | None]:
-    """Return the torch device for a name, and a notice if it is not what was asked for.
+def open_devices(name: str, tiles: int) -> tuple[list[torch.device], str | None]:
+    """Return the torch devices for a name, and a notice if they are not what was asked for.
 
     Parameters
     ----------
     name : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
+        "auto", "cpu", "cuda", "cuda:N", "mps", or several: "cuda:0,cuda:1". "cuda" stands
+        for all GPUs that the tiles are enough for.
+    tiles : int
+        Of the run.
 
     Raises
     ------
@@ -83,12 +109,20 @@ def open_device(name: str) -> tuple[torch.device, str | None]:
     """
     import torch
 
-    device = torch.device(likely_device(name))
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        return torch.device("cpu"), (
-            f"The device {name} is not available (no NVIDIA GPU of that number, or its driver "
-            "does not fit this torch); the CPU is used instead."
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        return torch.device("cpu"), "The device mps is not available; the CPU is used instead."
-    return device, None
+    name = likely_device(name)
+    count = torch.cuda.device_count()
+    if name == "cuda" and count > 1:
+        used = min(count, max(1, tiles // _TILES_PER_DEVICE))
+        return [torch.device("cuda", i) for i in range(used)], None
+    devices = [torch.device(part) for part in name.split(",")]
+    for device in devices:
+        if device.type == "cuda" and (device.index or 0) >= count:
+            return [torch.device("cpu")], (
+                f"The device {device} "
+                "is not available (no NVIDIA GPU of that number, or its driver "
+                "does not fit this torch); the CPU is used instead."
+            )
+        if device.type == "mps" and not torch.backends.mps.is_available():
+            text = "The device mps is not available; the CPU is used instead."
+            return [torch.device("cpu")], text
+    return devices[: max(1, tiles)], None

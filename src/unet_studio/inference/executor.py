@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet_studio.errors import RecipeError
+from unet_studio.errors import BackendError, RecipeError
 from unet_studio.events import CancelToken
+from unet_studio.inference.decision import Decision
+from unet_studio.inference.intake import Intake
+from unet_studio.inference.memory import is_out_of_memory
 from unet_studio.inference.plan import RunPlan
 from unet_studio.inference.precision import full_precision, prepare
 from unet_studio.inference.tiling import Span, Tile, round_up
+from unet_studio.inference.transfer import DirectTransfer, Transfer
+from unet_studio.inference.trials import Numerics
 from unet_studio.models.model import Model
 
-if TYPE_CHECKING:
-    from torch import nn
-
-Keep = Literal["probabilities", "logits"]
+# What is kept of a network's output; a decision leaves uint8 classes of one channel.
+Keep = Literal["probabilities", "logits"] | Decision
+# Of a network that returns probabilities: 0 has no logit.
+_SMALLEST_PROBABILITY = 1e-7
 _MOST_HALVINGS = 4  # of tiles; batches are halved down to one
-# What allocators say: torch's on CPUs (Windows, Linux), CUDA and its libraries, Metal.
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,25 @@ class Executor:
         Left as it is.
     plan : RunPlan
     device : torch.device
-    precision : {"float32", "bfloat16", "float16"}
-    keep : {"probabilities", "logits"}
-        What to return: float16 probabilities or float32 logits.
+    numerics : Numerics
+        Back end and precision.
+    keep : {"probabilities", "logits"} or Decision
+        What to return: float16 probabilities, float32 logits, or uint8 classes.
     token : CancelToken
-        Looked at before each layer: a large tile can take many seconds.
+        Looked at before each layer, as a large tile can take many seconds; on a GPU
+        between tiles.
+    intake : Intake
+        What is done to pixels before the network.
+    transfer : Transfer, optional
+        How tiles get to the device and back; plain copies by default.
 
     Attributes
     ----------
     device : torch.device
-    precision : str
-        As they are now: both may have changed for want of memory.
+    numerics : Numerics
+        As they are now: both may have changed for want of memory, or of a working back end.
     notices : list of str
-        What had to be changed for want of memory, for the user; taken out by the caller.
+        What had to be changed, for the user; taken out by the caller.
     """
 
     def __init__(
@@ -71,35 +80,41 @@ class Executor:
         model: Model,
         plan: RunPlan,
         device: torch.device,
-        precision: str,
+        numerics: Numerics,
         keep: Keep,
         token: CancelToken,
+        intake: Intake,
+        transfer: Transfer | None = None,
     ) -> None:
         self.notices: list[str] = []
         self.device = device
         self._model, self._plan, self._keep = model, plan, keep
-        self.precision, self._token = precision, token
+        self.numerics, self._token, self._intake = numerics, token, intake
+        self._transfer = transfer or DirectTransfer(device)
         self._batch = plan.batch
         self._depth = 0
-        self._network: nn.Module | None = None
+        self._network: Callable[[torch.Tensor], torch.Tensor] | None = None
         # The last constant tile: what was in it, and what came of it.
         self._constants: dict[Any, NDArray[Any]] = {}
 
-    def run(
-        self, blocks: Sequence[NDArray[np.float32]], tiles: Sequence[Tile]
-    ) -> list[NDArray[Any]]:
+    def take_up(self, plan: RunPlan) -> None:
+        """Go on with another plan of the same network, such as that of other planes."""
+        self._plan, self._constants = plan, {}
+        self._intake = replace(self._intake, channel_map=plan.channel_map)
+
+    def run(self, blocks: Sequence[NDArray[Any]], tiles: Sequence[Tile]) -> list[NDArray[Any]]:
         """Predict tiles.
 
         Parameters
         ----------
-        blocks : sequence of array of float32, axes (C, [Z,] Y, X)
-            As read, all of one shape.
+        blocks : sequence of array of any real dtype, axes (C, [Z,] Y, X)
+            As read, all of one shape and dtype.
         tiles : sequence of Tile
 
         Returns
         -------
         list of array, axes (C, [Z,] Y, X)
-            The kept part of each.
+            The kept part of each. For use now: it may lie in page-locked memory.
 
         Raises
         ------
@@ -109,37 +124,27 @@ class Executor:
         keys = [_constant(block) for block in blocks]
         # All of a constant tile is kept, so that it serves wherever the same comes again.
         jobs = [t if k is None else _keep_all(t) for t, k in zip(tiles, keys, strict=True)]
-        known = [None if k is None else self._constants.get(k) for k in keys]
-        outputs = [
-            self._empty(job) if value is None else value
-            for job, value in zip(jobs, known, strict=True)
-        ]
-        waiting = [i for i, value in enumerate(known) if value is None]
+        outputs = [None if k is None else self._constants.get(k) for k in keys]
+        waiting = [i for i, value in enumerate(outputs) if value is None]
         pieces = [piece for i in waiting for piece in self._pieces(jobs[i], i)]
         while pieces:
             group = self._group(pieces)
-            values = self._forward(
-                np.stack([blocks[p.tile][(slice(None), *p.read)] for p in group])
-            )
+            read = [blocks[p.tile][(slice(None), *p.read)] for p in group]
+            values = self._forward(read, [p.keep for p in group])
             if values is None:
                 self._make_smaller(len(group))
                 left = dict.fromkeys(p.tile for p in pieces)
                 pieces = [piece for i in left for piece in self._pieces(jobs[i], i)]
                 continue
             for piece, value in zip(group, values, strict=True):
-                target = outputs[piece.tile][(slice(None), *piece.place)]
-                target[...] = value[(slice(None), *piece.keep)]
+                outputs[piece.tile] = _placed(outputs[piece.tile], piece, value, jobs)
             pieces = pieces[len(group) :]
+        done = [value for value in outputs if value is not None]
         for index, key in enumerate(keys):
             if key is not None:
-                self._constants = {key: outputs[index]}
-                outputs[index] = outputs[index][(slice(None), *tiles[index].local)].copy()
-        return outputs
-
-    def _empty(self, tile: Tile) -> NDArray[Any]:
-        shape = tuple(s.keep_stop - s.keep_start for s in tile.spans)
-        dtype = np.float16 if self._keep == "probabilities" else np.float32
-        return np.empty((self._model.card.out_channels, *shape), dtype)
+                self._constants = {key: done[index]}
+                done[index] = done[index][(slice(None), *tiles[index].local)].copy()
+        return done
 
     def _group(self, waiting: list[_Piece]) -> list[_Piece]:
         """Return the first pieces that can run at once: of one shape, and not too many."""
@@ -161,11 +166,16 @@ class Executor:
             everything = tuple(slice(0, s.stop - s.start) for s in tile.spans)
             place = tuple(slice(0, s.stop - s.start) for s in whole)
             return [_Piece(index, everything, whole, place)]
-        stride = self._model.card.stride
+        card = self._model.card
         # All the network sees, however small a halo the plan was content with: it counted
         # on the seams between tiles alone.
-        halo = max(self._plan.halo, round_up(self._model.card.halo or 0, stride))
-        axes = [_cut(span, 2**self._depth, halo, stride) for span in tile.spans]
+        full = card.halos or (0,) * card.ndim
+        axes = [
+            _cut(span, 2**self._depth, max(planned, round_up(halo, stride)), stride)
+            for span, planned, halo, stride in zip(
+                tile.spans, self._plan.tiles.halos, full, card.strides, strict=True
+            )
+        ]
         pieces = []
         for combination in np.ndindex(*(len(a) for a in axes)):
             chosen = [axis[i] for axis, i in zip(axes, combination, strict=True)]
@@ -173,16 +183,28 @@ class Executor:
             pieces.append(_Piece(index, read, keep, place))
         return pieces
 
-    def _forward(self, stack: NDArray[np.float32]) -> NDArray[Any] | None:
-        """Run the network on a batch (N, C, [Z,] Y, X); None if memory ran out."""
+    def _forward(
+        self, blocks: Sequence[NDArray[Any]], keeps: Sequence[tuple[slice, ...]]
+    ) -> list[NDArray[Any]] | None:
+        """Run the network on a batch and return what is kept of each; None if memory ran out."""
         try:
             if self._network is None:
                 self._network = self._prepared()
             with torch.inference_mode(), full_precision():
-                tensor = to_tensor(stack, self.device, self.precision)
-                flips = self._plan.recipe.flips
-                logits = mirrored(self._network, tensor) if flips else self._network(tensor)
-                return np.asarray(self._finish(logits).cpu().numpy())
+                tensor = self._transfer.put(blocks, self._ready)
+                with self._transfer.computing():
+                    axes = self._model.card.mirrored if self._plan.recipe.flips else ()
+                    result = self._finish(mirrored(self._network, tensor, axes))
+                    # Halos stay on the device.
+                    parts = [
+                        part[(slice(None), *keep)].contiguous()
+                        for part, keep in zip(result, keeps, strict=True)
+                    ]
+                return self._transfer.get(parts)
+        except BackendError as error:
+            if self._plan.recipe.backend != "auto":
+                raise
+            self.notices.append(f"{error} It is used now.")
         except (RuntimeError, MemoryError) as error:
             if "device-side assert" in str(error):
                 raise RecipeError(
@@ -192,22 +214,47 @@ class Executor:
             if not is_out_of_memory(error):
                 raise
             return None
+        self._start_again(self.device, Numerics())
+        return self._forward(blocks, keeps)
 
-    def _prepared(self) -> nn.Module:
-        network = prepare(self._model.network, self._model.card, self.device, self.precision)
+    def _ready(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return a batch of tiles as the network takes it, where they are."""
+        # OpenVINO changes precision and order by itself.
+        by_torch = self.numerics.backend == "torch"
+        dtype = getattr(torch, self.numerics.precision) if by_torch else torch.float32
+        return self._intake.prepare(raw, dtype, channels_last=by_torch)
+
+    def _prepared(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        check, precision = self._token.raise_if_cancelled, self.numerics.precision
+        if self.numerics.backend == "openvino":
+            from unet_studio.inference.openvino import OpenVinoNetwork
+
+            return OpenVinoNetwork(self._model, precision, check)
+        network = prepare(self._model.network, self._model.card, self.device, precision)
+        if self.device.type == "cuda":
+            return network  # layers are only launched there, which takes no time
 
         def look(*_: Any) -> None:
-            self._token.raise_if_cancelled()
+            check()
 
         for module in network.modules():
             if not list(module.children()):
                 module.register_forward_pre_hook(look)
         return network
 
+    def _start_again(self, device: torch.device, numerics: Numerics) -> None:
+        self.device, self.numerics, self._network = device, numerics, None
+        self._transfer = DirectTransfer(device)
+
     def _finish(self, logits: torch.Tensor) -> torch.Tensor:
+        done = self._model.card.output == "probabilities"
         if self._keep == "logits":
-            return logits.float()
-        return activate(logits.float(), self._model.card.representation).half()
+            return logits.float().logit(_SMALLEST_PROBABILITY) if done else logits.float()
+        representation = self._model.card.representation
+        probabilities = logits.half() if done else activate(logits.float(), representation).half()
+        if isinstance(self._keep, Decision):
+            return self._keep.classes(probabilities)
+        return probabilities
 
     def _make_smaller(self, group: int) -> None:
         """Choose what to try next, with the failed attempt's tensors gone.
@@ -233,8 +280,7 @@ class Executor:
                 f"The {self.device} has too little memory even for small tiles; the CPU is used "
                 "instead."
             )
-            self.device, self._network = torch.device("cpu"), None
-            self.precision = "float32"
+            self._start_again(torch.device("cpu"), Numerics())
             self._batch, self._depth = 1, 0
         else:
             edge = max(self._plan.tile_shape)
@@ -245,26 +291,33 @@ class Executor:
             )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: on a GPU, or in torch's CPU allocator."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # All others raise a bare RuntimeError.
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
-
-
 def _keep_all(tile: Tile) -> Tile:
     return Tile(tuple(Span(0, s.stop - s.start, 0, s.stop - s.start) for s in tile.spans))
 
 
-def _constant(block: NDArray[np.float32]) -> Hashable | None:
+def _placed(
+    output: NDArray[Any] | None, piece: _Piece, value: NDArray[Any], jobs: Sequence[Tile]
+) -> NDArray[Any]:
+    """Put what came of a piece into its tile's result; return the result."""
+    shape = tuple(s.keep_stop - s.keep_start for s in jobs[piece.tile].spans)
+    if value.shape[1:] == shape:
+        return value
+    if output is None:
+        output = np.empty((len(value), *shape), value.dtype)
+    output[(slice(None), *piece.place)] = value
+    return output
+
+
+def _constant(block: NDArray[Any]) -> Hashable | None:
     """Return what a tile (C, ...) holds if each channel of it is constant: shape and values."""
+    if block.dtype.kind == "f" and block.dtype.itemsize <= 8:
+        # Bit by bit, so that NaN is like NaN.
+        block = block.view(f"u{block.dtype.itemsize}")
     first = block[(slice(None), *(slice(0, 1),) * (block.ndim - 1))]
     coarse = block[(slice(None), *(slice(None, None, 16),) * (block.ndim - 1))]
     if (coarse != first).any() or (block != first).any():
         return None
-    return block.shape, first.tobytes()
+    return block.shape, block.dtype, first.tobytes()
 
 
 def _cut(span: Span, parts: int, halo: int, stride: int) -> list[tuple[slice, slice, slice]]:
@@ -285,7 +338,7 @@ def _cut(span: Span, parts: int, halo: int, stride: int) -> list[tuple[slice, sl
 
 
 def mirrored(
-    network: Callable[[torch.Tensor], torch.Tensor], tensor: torch.Tensor
+    network: Callable[[torch.Tensor], torch.Tensor], tensor: torch.Tensor, axes: Sequence[int]
 ) -> torch.Tensor:
     """Return the mean of a network's logits over all mirror images of a batch.
 
@@ -297,15 +350,19 @@ def mirrored(
     ----------
     network : callable
     tensor : torch.Tensor, axes (N, C, [Z,] Y, X)
+    axes : sequence of int
+        The spatial ones along which images are mirrored, counted from 0.
 
     Returns
     -------
-    torch.Tensor of float32
+    torch.Tensor of float32, or what the network returns if there are no axes
     """
-    axes = range(2, tensor.ndim)
+    if not axes:
+        return network(tensor)
+    dims = [2 + axis for axis in axes]
     total: torch.Tensor | None = None
-    for count in range(len(axes) + 1):
-        for chosen in itertools.combinations(axes, count):
+    for count in range(len(dims) + 1):
+        for chosen in itertools.combinations(dims, count):
             logits = network(tensor.flip(chosen)).float().flip(chosen)
             total = logits if total is None else total.add_(logits)
     assert total is not None
@@ -315,14 +372,3 @@ def mirrored(
 def activate(logits: torch.Tensor, representation: str) -> torch.Tensor:
     """Turn logits (N, C, ...) into probabilities: softmax over classes, else sigmoid."""
     return logits.softmax(dim=1) if representation == "classes" else logits.sigmoid()
-
-
-def to_tensor(image: NDArray[np.float32], device: torch.device, precision: str) -> torch.Tensor:
-    """Copy a fresh float32 array (N, C, ...) to a device, channels last where that is faster."""
-    tensor = torch.from_numpy(image)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    tensor = tensor.to(device, getattr(torch, precision), non_blocking=True)
-    if tensor.ndim == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor

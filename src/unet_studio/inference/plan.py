@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unet_studio.axes import AXIS_WORDS, Axes
 from unet_studio.errors import AxesError
 from unet_studio.images.limits import readable_size
-from unet_studio.images.normalisation import check_normalisation
+from unet_studio.images.normalisers import check_normalisation
+from unet_studio.images.preparation import open_preparation
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.channels import ChannelMap, map_channels
-from unet_studio.inference.devices import free_memory, likely_device
-from unet_studio.inference.precision import BYTES, likely_precision
-from unet_studio.inference.tiling import TilePlan, plan_tiles, round_up
+from unet_studio.inference.choice import likely, planned_device
+from unet_studio.inference.devices import first_of, free_memory
+from unet_studio.inference.forecast import forecast, shortage
+from unet_studio.inference.planes import PlaneView, pixels_of, plan_views
+from unet_studio.inference.precision import BYTES
+from unet_studio.inference.tiling import TilePlan, fit_edges, plan_patches, plan_tiles, round_up
 from unet_studio.models.card import ModelCard
+from unet_studio.models.per_axis import PerAxis, in_words, joined
 from unet_studio.recipe import Recipe, Tiling
 
 # Of what is free, so much may go into the activations of one batch of tiles.
@@ -29,19 +34,14 @@ _MEMORY_FLOOR = 256 * 2**20
 # Of what is kept of a tile: beyond this, larger ones save next to no halo work.
 _LARGEST_CORE = {2: 2048, 3: 192}
 _LARGEST_BATCH = 16
+# More at once do not run faster on a GPU, and nothing would be left to be copied beside it.
+_BATCH_PIXELS = 2**21
 _CPU_ACTIVATION_LIMIT = 3 * 2**30
 _UNKNOWN_GPU_LIMIT = 3 * 2**30
 # Pixels that may change side at seams, as a share of all; None: not one.
 _ACCEPTED_FLIPS = {"exact": None, "balanced": 1e-4, "fast": 1e-3}
 # Real images differ from the texture on which flips were measured.
 _FLIPS_SAFETY = 2.0
-# Probabilities are kept as float16; the objects step works on one frame with
-# about this many bytes per pixel (measured on the watershed).
-PROBABILITY_BYTES = 2
-OBJECTS_BYTES_PER_PIXEL = 40
-_LABEL_BYTES = 4
-# Of an image that goes through the disk, objects are made in blocks of about this size.
-OBJECTS_BLOCK_PIXELS = 2048 * 2048
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class RunPlan:
     available_bytes : int or None
         Free memory of the computer; None if unknown.
     warnings : tuple of str
+    views : tuple of PlaneView
+        Planes along Z that are predicted besides XY.
+    backend : str
+        What the network will probably run in.
     """
 
     recipe: Recipe
@@ -86,6 +90,8 @@ class RunPlan:
     device_bytes: int
     available_bytes: int | None
     warnings: tuple[str, ...] = ()
+    views: tuple[PlaneView, ...] = ()
+    backend: str = "torch"
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -94,8 +100,16 @@ class RunPlan:
 
     @property
     def tile_count(self) -> int:
-        """Tiles over all frames."""
-        return self.tiles.count * self.frames
+        """Tiles over all frames, and over all planes of them that are looked at."""
+        count = self.tiles.count * self.frames
+        times = self.info.length("T")
+        return count + sum(v.tiles.count * v.planes * times for v in self.views)
+
+    @property
+    def network_pixels(self) -> int:
+        """Pixels that go through the network in all: halos and mirror images included."""
+        pixels = pixels_of(self.tiles, self.frames, self.views, self.info.length("T"))
+        return pixels * _mirrors(self.recipe, self.card)
 
     @property
     def tile_shape(self) -> tuple[int, ...]:
@@ -103,21 +117,26 @@ class RunPlan:
         return self.tiles.tile_shape
 
     @property
-    def halo(self) -> int:
-        """Context around what is kept of a tile, in pixels."""
+    def halo(self) -> PerAxis:
+        """Context around what is kept of a tile, in pixels, for all axes or per axis."""
         return self.tiles.halo
 
     @property
     def exact(self) -> bool:
         """Whether the result is that of the whole image at once, to rounding."""
-        if self.tiles.count == 1:
-            return True
-        return self.card.tile_invariant and self.halo >= (self.card.halo or 0)
+        return all(_is_exact(self.card, tiles) for tiles in self._cuts)
 
     @property
     def expected_flips(self) -> float | None:
         """Share of the pixels that seams are expected to change; None if not known."""
-        return 0.0 if self.exact else _expected_flips(self.card, self.tiles)
+        inexact = [tiles for tiles in self._cuts if not _is_exact(self.card, tiles)]
+        expected = [_expected_flips(self.card, tiles) for tiles in inexact]
+        known = [flips for flips in expected if flips is not None]
+        return max(known, default=0.0) if len(known) == len(expected) else None
+
+    @property
+    def _cuts(self) -> tuple[TilePlan, ...]:
+        return (self.tiles, *(view.tiles for view in self.views))
 
     @property
     def needs_streaming(self) -> bool:
@@ -143,8 +162,12 @@ class RunPlan:
         text = f"{count} tile{'s' * (count != 1)} of {shape} px on {self.device}"
         if self.precision != "float32":
             text += f" in {self.precision}"
+        if self.views:
+            text += ", along three planes"
+        if self.backend == "openvino":
+            text += " with OpenVINO"
         if self.recipe.flips:
-            text += f", each in {2**self.card.ndim} mirror images"
+            text += f", each in {_mirrors(self.recipe, self.card)} mirror images"
         text += ", about "
         text += readable_size(self.memory_bytes)
         if self.available_bytes is not None:
@@ -181,6 +204,8 @@ def resolve(
     RecipeError
         If a setting can not work, such as a tile smaller than two halos.
     """
+    if recipe.flips is None:
+        recipe = recipe.model_copy(update={"flips": card.flips})
     axes = spatial_axes(card)
     missing = [a for a in axes if a not in info.axes]
     if missing:
@@ -190,28 +215,73 @@ def resolve(
         )
     check_normalisation(recipe.normalisation or card.normalisation)
     channel_map = map_channels(recipe.channels, card, info)
-    device = likely_device(recipe.device)
+    device = planned_device(recipe)
     available = free_memory(device)
     budget = _activation_budget(device, available)
     warnings: list[str] = []
-    tiles = _plan(recipe, card, [info.length(a) for a in axes], budget, warnings)
-    frames = math.prod(info.length(a) for a in "TZ" if a not in axes)
+    seen = prepared_info(card, info)
+    tiles = _plan(recipe, card, [seen.length(a) for a in axes], budget, warnings)
+    views, assumed = plan_views(
+        recipe, card, info, lambda shape: _plan(recipe, card, shape, budget, warnings)
+    )
+    warnings = list(dict.fromkeys([*warnings, *assumed]))
+    frames = math.prod(seen.length(a) for a in "TZ" if a not in axes)
     batch = _batch(recipe, card, tiles, frames, device, budget)
     free = free_memory("cpu")
-    precision = likely_precision(card, device, recipe.precision)
-    memory, on_disk, on_device = _forecast(
-        card, info, tiles, batch, device, BYTES[precision], flips=recipe.flips
+    pixels = pixels_of(tiles, frames, views, info.length("T")) * _mirrors(recipe, card)
+    numerics = likely(card, device, recipe, pixels)
+    width = BYTES[numerics.precision]
+    peaks = forecast(
+        card, info, tiles, batch, device, width, flips=bool(recipe.flips), views=views
     )
-    memory = on_disk if streamed else memory
-    warnings += _shortage("of memory", memory, free)
-    if on_device:
-        warnings += _shortage(f"on {device}", on_device, available)
+    memory = peaks.streamed if streamed else peaks.held
+    if card.preparation is not None:  # one frame as it is, as the network sees it, and back
+        memory += _preparing(card, info, seen)
+    warnings += shortage("of memory", memory, free, by_disk=not streamed)
+    if peaks.device:
+        warnings += shortage(f"on {device}", peaks.device, available, by_disk=False)
     if channel_map.luma:
         warnings.append("The model takes one grey channel: red, green and blue are mixed.")
     return RunPlan(
-        recipe, card, info, channel_map, tiles, frames, batch, device, precision, memory,
-        on_device, free, tuple(warnings),
+        recipe, card, info, channel_map, tiles, frames, batch, device, numerics.precision,
+        memory, peaks.device, free, tuple(warnings), views, numerics.backend,
     )  # fmt: skip
+
+
+def _mirrors(recipe: Recipe, card: ModelCard) -> int:
+    return 2 ** len(card.mirrored) if recipe.flips else 1
+
+
+def _is_exact(card: ModelCard, tiles: TilePlan) -> bool:
+    needed = card.halos or (0,) * card.ndim
+    return tiles.count == 1 or (card.tile_invariant and not _is_less(tiles.halos, needed))
+
+
+def prepared_info(card: ModelCard, info: VolumeInfo) -> VolumeInfo:
+    """Return what the network will see of an image: the image, unless it is prepared first.
+
+    Raises
+    ------
+    RecipeError
+        If the card's preparation does not exist, or its options do not fit.
+    """
+    if card.preparation is None:
+        return info
+    axes = info.axes.canonical
+    spatial = axes.select(axes.spatial)
+    shape = open_preparation(card.preparation).shape(
+        tuple(info.length(a) for a in spatial.names), spatial
+    )
+    lengths = dict(zip(spatial.names, shape, strict=True))
+    names = info.axes.names
+    return replace(
+        info, shape=tuple(lengths.get(a, n) for a, n in zip(names, info.shape, strict=True))
+    )
+
+
+def _preparing(card: ModelCard, info: VolumeInfo, seen: VolumeInfo) -> int:
+    frames = [math.prod(i.length(a) for a in "ZYX") for i in (info, seen)]
+    return sum(frames) * 4 * (card.in_channels + card.out_channels)
 
 
 def _activation_budget(device: str, available: int | None) -> float:
@@ -219,17 +289,20 @@ def _activation_budget(device: str, available: int | None) -> float:
         return _UNKNOWN_GPU_LIMIT
     budget = max(_MEMORY_SHARE * available, _MEMORY_FLOOR)
     # Larger tiles than this do not run faster on a CPU, they only use its memory.
-    return min(budget, _CPU_ACTIVATION_LIMIT) if device == "cpu" else budget
+    return min(budget, _CPU_ACTIVATION_LIMIT) if first_of(device) == "cpu" else budget
 
 
 def _plan(
     recipe: Recipe, card: ModelCard, shape: list[int], budget: float, warnings: list[str]
 ) -> TilePlan:
-    exact = card.tile_invariant and card.halo is not None
-    needed = card.halo if exact and card.halo is not None else card.patch // 4
+    exact = card.tile_invariant and card.halos is not None
+    needed = card.halos if exact and card.halos is not None else _quarters(card.patches)
     tiling = recipe.tiling
+    if card.overlap is not None and tiling.tile is None and tiling.halo is None:
+        return plan_patches(shape, card.patches, card.overlap)  # as it is meant to be run
     if tiling.halo is not None:
-        tiles = _cut(tiling, card, shape, round_up(tiling.halo, card.stride), budget)
+        halos = [round_up(tiling.halo, stride) for stride in card.strides]
+        tiles = _cut(tiling, card, shape, halos, budget)
     elif exact and (accepted := _ACCEPTED_FLIPS[tiling.quality]) is not None:
         tiles = _cut_sparingly(tiling, card, shape, budget, accepted)
     else:
@@ -240,46 +313,72 @@ def _plan(
             "attention does), so tiles can not reproduce that exactly. They overlap and are "
             "blended."
         )
-    elif tiles.count > 1 and tiles.halo < needed and tiling.halo is not None:
+    elif tiles.count > 1 and tiling.halo is not None and _is_less(tiles.halos, needed):
         warnings.append(
-            f"The halo of {tiles.halo} px is less than the {needed} px that this network sees: "
-            "faint seams between tiles are possible."
+            f"The halo of {in_words(tiles.halo)} px is less than the {in_words(joined(needed))} "
+            "px that this network sees: faint seams between tiles are possible."
         )
     return tiles
 
 
-def _cut(tiling: Tiling, card: ModelCard, shape: list[int], halo: int, budget: float) -> TilePlan:
-    exact = card.tile_invariant and card.halo is not None
+def _is_less(halos: Sequence[int], needed: Sequence[int]) -> bool:
+    return any(halo < n for halo, n in zip(halos, needed, strict=True))
+
+
+def _quarters(patches: Sequence[int]) -> tuple[int, ...]:
+    return tuple(patch // 4 for patch in patches)
+
+
+def _cut(
+    tiling: Tiling, card: ModelCard, shape: list[int], halos: Sequence[int], budget: float
+) -> TilePlan:
+    exact = card.tile_invariant and card.halos is not None
+    strides = card.strides
     if tiling.tile is not None:
         edges = [tiling.tile] * len(shape)
     elif not exact:
-        edges = [round_up(card.patch, card.stride)] * len(shape)
+        edges = [round_up(p, s) for p, s in zip(card.patches, strides, strict=True)]
     else:
-        smallest = max(2 * halo + card.stride, 2 * card.stride)
-        limit = _LARGEST_CORE[card.ndim] + 2 * round_up(halo, card.stride)
-        edges = fit_edges(shape, budget / card.bytes_per_pixel, card.stride, smallest, limit)
-    return plan_tiles(shape, edges, halo, card.stride, blend=not exact)
+        pairs = [(round_up(h, s), s) for h, s in zip(halos, strides, strict=True)]
+        smallest = [max(2 * halo + stride, 2 * stride) for halo, stride in pairs]
+        limits = [_LARGEST_CORE[card.ndim] + 2 * halo for halo, _ in pairs]
+        edges = fit_edges(shape, budget / card.bytes_per_pixel, strides, smallest, limits)
+    edges = [min(pair) for pair in zip(edges, card.tile_limit or edges, strict=True)]
+    return plan_tiles(shape, edges, halos, strides, blend=not exact)
 
 
 def _cut_sparingly(
     tiling: Tiling, card: ModelCard, shape: list[int], budget: float, accepted: float
 ) -> TilePlan:
-    """Cut with the smallest halo that is expected to change few enough pixels."""
+    """Cut with the smallest halo that is expected to change few enough pixels.
+
+    Flips were measured along X. Axes along which the network sees as far get the
+    same halo; others keep all their context.
+    """
+    full = card.halos or (0,) * card.ndim
+    alike = [pair == (full[-1], card.strides[-1]) for pair in zip(full, card.strides, strict=True)]
     for halo, _ in card.seam_flips:
-        tiles = _cut(tiling, card, shape, halo, budget)
+        halos = [halo if same else whole for same, whole in zip(alike, full, strict=True)]
+        tiles = _cut(tiling, card, shape, halos, budget)
         expected = _expected_flips(card, tiles)
         if expected is not None and expected * _FLIPS_SAFETY <= accepted:
             return tiles
-    return _cut(tiling, card, shape, card.halo or 0, budget)  # not measured: exact
+    return _cut(tiling, card, shape, full, budget)  # not measured: exact
 
 
 def _expected_flips(card: ModelCard, tiles: TilePlan) -> float | None:
     """Return the expected share of pixels that change side at the seams of a plan."""
-    per_pixel = [flips for halo, flips in card.seam_flips if halo <= tiles.halo]
-    if not per_pixel or tiles.blend:
+    if tiles.blend or card.halos is None:
         return None
-    seams = sum((len(spans) - 1) / n for spans, n in zip(tiles.axes, tiles.shape, strict=True))
-    return per_pixel[-1] * seams
+    expected = 0.0
+    for spans, n, halo, full in zip(tiles.axes, tiles.shape, tiles.halos, card.halos, strict=True):
+        if halo >= full:
+            continue  # exact
+        per_pixel = [flips for measured, flips in card.seam_flips if measured <= halo]
+        if not per_pixel or full != card.halos[-1]:
+            return None
+        expected += per_pixel[-1] * (len(spans) - 1) / n
+    return expected
 
 
 def _batch(
@@ -287,80 +386,8 @@ def _batch(
 ) -> int:
     if recipe.tiling.batch is not None:
         return recipe.tiling.batch
-    if device == "cpu":
+    if first_of(device) == "cpu":
         return 1  # batches of tiles are no faster there, and slower if they are large
     fitting = int(budget // (card.bytes_per_pixel * math.prod(tiles.tile_shape)))
-    return max(1, min(fitting, _LARGEST_BATCH, tiles.count * frames))
-
-
-def fit_edges(
-    shape: Sequence[int], pixels: float, stride: int, smallest: int, limit: int
-) -> list[int]:
-    """Share out a number of pixels over the axes of a tile.
-
-    What a short axis does not need goes to the longer ones, so that a thin stack
-    is cut into few, wide tiles.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Of the image, in pixels.
-    pixels : float
-        Most that a tile may hold.
-    stride, smallest, limit : int
-        What edges are multiples of, and their bounds where the image is longer.
-    """
-    edges = [0] * len(shape)
-    remaining = max(pixels, 1.0)
-    by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
-    for done, axis in enumerate(by_length):
-        fair = int(remaining ** (1 / (len(shape) - done)))
-        edge = min(max(fair // stride * stride, smallest), limit, round_up(shape[axis], stride))
-        edges[axis] = edge
-        remaining = max(remaining / edge, 1.0)
-    return edges
-
-
-def _shortage(where: str, needed: int, free: int | None) -> list[str]:
-    if free is None or needed <= free:
-        return []
-    return [
-        f"This needs about {readable_size(needed)} {where}, but {readable_size(free)} are free. "
-        "Close other programs, segment a part of the image, or go through the disk "
-        "(unet-studio segment --through-disk)."
-    ]
-
-
-def _forecast(
-    card: ModelCard,
-    info: VolumeInfo,
-    tiles: TilePlan,
-    batch: int,
-    device: str,
-    width: int,
-    *,
-    flips: bool,
-) -> tuple[int, int, int]:
-    """Return the forecast peaks in bytes: of the computer, the same streamed, of the GPU."""
-    voxels = math.prod(info.length(a) for a in "TZYX")
-    frame = voxels // info.length("T")
-    tile = math.prod(tiles.tile_shape) * batch
-    network = 4 * card.parameters
-    kept = voxels * card.out_channels * PROBABILITY_BYTES
-    summed = 0
-    if tiles.blend and tiles.count > 1:  # float32 sums of one frame
-        summed = math.prod(tiles.shape) * (card.out_channels + 1) * 4
-    labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
-    block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
-    activations = int(card.bytes_per_pixel * tile * width / 4)
-    if flips:  # the sum, and what is turned back to be added to it
-        activations += tile * 2 * 4 * card.out_channels
-    # The tile at work, the same as a batch, the next one; and what comes back of the network.
-    copies = tile * (3 * 4 * card.in_channels + 2 * 4 * card.out_channels)
-    on_device = 0
-    if device.startswith("cuda"):
-        on_device, activations = network + activations, 0
-    # The network's activations are gone when objects are made.
-    at_once = network + kept + summed + max(activations + copies, labelling)
-    streamed = network + summed + max(activations + copies, block)
-    return at_once, streamed, on_device
+    filling = round(_BATCH_PIXELS / math.prod(tiles.tile_shape))
+    return max(1, min(fitting, filling, _LARGEST_BATCH, tiles.count * frames))

@@ -21,17 +21,18 @@ class Prediction:
     Attributes
     ----------
     probabilities : array of float16 (float32 for logits), axes ``[T] C [Z] Y X``
+        Of classes: of uint8, without C.
         Range 0 to 1. C is the card's output channels: foreground (``binary``), one per
         class (``classes``), or foreground, boundary, distance (``objects``).
     axes : Axes
-        Of ``probabilities``: canonical order, always with C.
+        Of ``probabilities``: canonical order, with C but for classes.
     card : ModelCard
     info : VolumeInfo
         The image this belongs to, in the image's own order of axes.
     record : dict
         The run record so far, ready for JSON.
     warnings : tuple of str
-    kind : {"probabilities", "logits"}
+    kind : {"probabilities", "logits", "classes"}
         What ``probabilities`` really holds; objects are made of probabilities only.
     """
 
@@ -41,4 +42,4 @@ class Prediction:
     info: VolumeInfo
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
-    kind: Literal["probabilities", "logits"] = "probabilities"
+    kind: Literal["probabilities", "logits", "classes"] = "probabilities"

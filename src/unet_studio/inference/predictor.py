@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +19,25 @@ from unet_studio.events import CancelToken, Event, Started, TileDone, Warned
 from unet_studio.images.normalisation import Scaling
 from unet_studio.images.sampling import measure_scaling
 from unet_studio.images.volume import Volume
-from unet_studio.inference.blending import BlendedSum, blend_window
-from unet_studio.inference.devices import open_device
+from unet_studio.inference.blending import BlendedSlabs
+from unet_studio.inference.choice import (
+    as_record,
+    choose,
+    planned_device,
+    remembered,
+)
+from unet_studio.inference.decision import Decision
+from unet_studio.inference.devices import open_devices
 from unet_studio.inference.executor import Executor, Keep
+from unet_studio.inference.intake import Intake
+from unet_studio.inference.lanes import LinkedToken, make_executors, run_lanes
 from unet_studio.inference.plan import RunPlan, spatial_axes
-from unet_studio.inference.precision import choose_precision
+from unet_studio.inference.planes import Fill, average_views
 from unet_studio.inference.prediction import Prediction
 from unet_studio.inference.record import run_record
 from unet_studio.inference.tiling import Tile
+from unet_studio.inference.trials import Numerics
+from unet_studio.inference.writing import MOST_THREADS, Writer
 from unet_studio.models.model import Model
 
 if TYPE_CHECKING:
@@ -41,6 +54,10 @@ class _Job:
 
     frame: tuple[tuple[str, int], ...]
     tile: Tile
+
+
+# Tiles, what was read for each, and where that is not finite.
+_Batch = tuple[list[_Job], list[Any], list[Any]]
 
 
 def predict_steps(
@@ -62,11 +79,12 @@ def predict_steps(
         As resolved for this volume and model.
     token : CancelToken, optional
         Looked at between tiles, and between the layers within a tile.
-    keep : {"probabilities", "logits"}
-        What to return: float16 probabilities or float32 logits.
+    keep : {"probabilities", "logits"} or Decision
+        What to return: float16 probabilities, float32 logits, or uint8 classes (axes
+        ``[T] [Z] Y X``; not for prepared, blended or averaged predictions).
     output : writable array, optional
         Of :func:`output_shape`, filled with 0: a Zarr array where memory would not
-        hold the result. A new numpy array by default.
+        hold the result. A new numpy array by default. Has to be given for a decision.
 
     Yields
     ------
@@ -86,9 +104,16 @@ def predict_steps(
     RecipeError
         If memory runs out even with the smallest tiles, on the CPU too.
     """
+    if model.card.preparation is not None:
+        from unet_studio.inference.prepared import predict_prepared_steps
+
+        # What is decided can not be brought back onto the image's grid by interpolation.
+        assert not isinstance(keep, Decision)
+        steps = predict_prepared_steps(volume, model, plan, token=token, keep=keep, output=output)
+        return (yield from steps)
     token = token or CancelToken()
     began = time.perf_counter()
-    device, notice = open_device(plan.recipe.device)
+    devices, notice = open_devices(planned_device(plan.recipe), plan.tile_count)
     warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
     yield Started("measuring intensities")
     normalisation = plan.recipe.normalisation or model.card.normalisation
@@ -103,13 +128,21 @@ def predict_steps(
         output = np.zeros(
             output_shape(plan), np.float16 if keep == "probabilities" else np.float32
         )
-    precision = "float32"
+    if isinstance(keep, Decision):
+        axes = axes.without("C")
+    numerics, used = Numerics(), [str(devices[0])]
     if not len(scaling.constant_channels) == len(scaling.gain):
-        precision = choose_precision(model, device, plan.recipe.precision)
-        executor = Executor(model, plan, device, precision, keep, token)
-        run = _Run(volume, model.card, plan, scaling, executor, keep)
-        bad = yield from run.fill(output, axes.names, token)
-        device, precision = executor.device, executor.precision
+        check = token.raise_if_cancelled
+        numerics = choose(model, devices[0], plan.recipe, plan.network_pixels, check)
+        stop = LinkedToken(token)
+        intake = Intake(scaling, plan.channel_map)
+        executors = make_executors(model, plan, devices, numerics, keep, stop, intake)
+        run = _Run(volume, model.card, plan, scaling, executors, keep)
+        bad = yield from run.fill(output, axes.names, token, stop)
+        if plan.views:
+            yield from average_views(volume, plan, output, axes.names, run.of_planes(token, stop))
+        used = list(dict.fromkeys(str(executor.device) for executor in executors))
+        numerics = executors[0].numerics
         warnings += run.notices
         if bad:
             warnings.append(
@@ -118,8 +151,10 @@ def predict_steps(
             )
             yield Warned(warnings[-1])
     seconds = time.perf_counter() - began
-    record = run_record(plan, model, scaling, str(device), precision, seconds, warnings)
-    return Prediction(output, axes, model.card, plan.info, record, tuple(warnings), keep)
+    trials = as_record(remembered(model.card, used[0]))
+    record = run_record(plan, model, scaling, used, numerics, trials, seconds, warnings)
+    kind = "classes" if isinstance(keep, Decision) else keep
+    return Prediction(output, axes, model.card, plan.info, record, tuple(warnings), kind)
 
 
 def output_shape(plan: RunPlan) -> tuple[int, ...]:
@@ -128,73 +163,123 @@ def output_shape(plan: RunPlan) -> tuple[int, ...]:
     return tuple(plan.card.out_channels if a == "C" else plan.info.length(a) for a in names)
 
 
+def make_background(
+    value: NDArray[Any], lost: NDArray[np.bool_], card: ModelCard, keep: Keep
+) -> None:
+    """Make pixels without a number background: any number would look like something.
+
+    Parameters
+    ----------
+    value : array, axes (C, [Z,] Y, X)
+        Probabilities or logits, written to.
+    lost : array of bool, axes ([Z,] Y, X)
+    card : ModelCard
+    keep : {"probabilities", "logits"} or Decision
+        What ``value`` holds.
+    """
+    logits = keep == "logits"
+    value[:, lost] = _SURELY_NOT if logits else 0
+    if card.representation == "classes" and not isinstance(keep, Decision):
+        value[0, lost] = 0 if logits else 1
+
+
 @dataclass(frozen=True)
 class _Run:
     volume: Volume
     card: ModelCard
     plan: RunPlan
     scaling: Scaling
-    executor: Executor
+    executors: list[Executor]
     keep: Keep
     notices: list[str] = field(default_factory=list)
 
-    def fill(self, output: Any, names: str, token: CancelToken) -> Generator[Event, None, int]:
+    def fill(
+        self, output: Any, names: str, token: CancelToken, stop: CancelToken
+    ) -> Generator[Event, None, int]:
         """Predict all tiles into ``output`` (axes as in ``names``).
 
-        Returns how many pixels were not finite.
+        Reading, the network and writing go on at once. Returns how many pixels were not
+        finite.
         """
-        blended = _Blending(self.plan, names) if self._blends else None
+        channels = self.card.out_channels
+        blended = BlendedSlabs(self.plan.tiles, channels) if self._blends else None
         done = bad = 0
-        # Closed at once if the run fails or is cancelled: its thread must not go on.
-        with closing(self._read_ahead()) as batches:
-            for jobs, blocks, missing in batches:
+        # Closed at once if the run fails or is cancelled: their threads must not go on.
+        with (
+            Writer(output, self._threads) as writer,
+            closing(self._read_ahead()) as batches,
+            closing(run_lanes(self.executors, batches, _predict, stop)) as results,
+        ):
+            for (jobs, _, missing), values in results:
                 token.raise_if_cancelled()
-                values = self.executor.run(blocks, [job.tile for job in jobs])
-                while self.executor.notices:
-                    self.notices.append(self.executor.notices.pop(0))
-                    yield Warned(self.notices[-1])
+                yield from self._told()
                 for job, value, lost in zip(jobs, values, missing, strict=True):
                     if lost is not None:
-                        self._clear(value, lost[job.tile.local])
+                        make_background(value, lost[job.tile.local], self.card, self.keep)
                         bad += self._new(job.tile, lost[job.tile.local])
-                    if blended is not None:
-                        blended.add(job, value, output)
-                    else:
-                        output[_region(names, job)] = value
+                    if blended is None:
+                        region = _region(names, job.frame, job.tile.write)
+                        writer.put(region, value if "C" in names else value[0])
+                    elif slab := blended.add(job.tile, value):
+                        writer.put(_region(names, job.frame, slab.region), slab.mean)
                 done += len(jobs)
                 yield TileDone(done, self.plan.tile_count)
+            token.raise_if_cancelled()
         return bad
+
+    def _told(self) -> Iterator[Warned]:
+        """Tell what executors had to change; what two of them say only once."""
+        for executor in self.executors:
+            while executor.notices:
+                notice = executor.notices.pop(0)
+                if notice not in self.notices:
+                    self.notices.append(notice)
+                    yield Warned(notice)
+
+    def of_planes(self, token: CancelToken, stop: CancelToken) -> Fill:
+        """Return what predicts planes along Z, with the same executors and scaling."""
+
+        def fill(
+            volume: Volume, plan: RunPlan, output: NDArray[Any]
+        ) -> Generator[Event, None, int]:
+            for executor in self.executors:
+                executor.take_up(plan)
+            run = replace(self, volume=volume, plan=plan)
+            return (yield from run.fill(output, "CZYX", token, stop))
+
+        return fill
 
     @property
     def _blends(self) -> bool:
         return self.plan.tiles.blend and self.plan.tiles.count > 1
 
-    def _read_ahead(self) -> Generator[tuple[list[_Job], list[Any], list[Any]], None, None]:
-        """Yield batches of tiles, the next one being read while one is at work."""
+    def _read_ahead(self) -> Generator[_Batch, None, None]:
+        """Yield batches of tiles, the next ones being read while one is at work."""
 
-        def read(jobs: list[_Job]) -> tuple[list[_Job], list[Any], list[Any]]:
+        def read(jobs: list[_Job]) -> _Batch:
             pairs = [self._read(job) for job in jobs]
             return jobs, [block for block, _ in pairs], [lost for _, lost in pairs]
 
-        pool = ThreadPoolExecutor(1, "unet-studio-read")
-        waiting: Future[tuple[list[_Job], list[Any], list[Any]]] | None = None
+        count = self._threads if self.volume.concurrent else 1
+        pool = ThreadPoolExecutor(count, "unet-studio-read")
+        waiting: deque[Future[_Batch]] = deque()
         try:
             for jobs in self._batches():
-                ready, waiting = waiting, pool.submit(read, jobs)
-                if ready is not None:
+                waiting.append(pool.submit(read, jobs))
+                if len(waiting) > count:
+                    ready = waiting.popleft()
                     yield ready.result()
                     del ready  # or its tiles would live on while the next ones are at work
-            if waiting is not None:
-                yield waiting.result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _clear(self, value: NDArray[Any], lost: NDArray[np.bool_]) -> None:
-        """Make pixels without a number background: any number would look like something."""
-        logits = self.keep == "logits"
-        value[:, lost] = _SURELY_NOT if logits else 0
-        if self.card.representation == "classes":
-            value[0, lost] = 0 if logits else 1
+    @property
+    def _threads(self) -> int:
+        """How many threads read, or write: a GPU would wait for one."""
+        kinds = {executor.device.type for executor in self.executors}
+        return 1 if kinds == {"cpu"} else min(MOST_THREADS, os.cpu_count() or 1)
 
     def _new(self, tile: Tile, lost: NDArray[np.bool_]) -> int:
         """Count what of a tile no tile before it has counted: blended ones overlap."""
@@ -215,10 +300,10 @@ class _Run:
         while batch := list(itertools.islice(jobs, self.plan.batch)):
             yield batch
 
-    def _read(self, job: _Job) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Read, scale and pad one tile.
+    def _read(self, job: _Job) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read and pad one tile.
 
-        Returns the tile, float32 (C, [Z,] Y, X), and where it is not finite, bool
+        Returns the tile as it is stored, (C, [Z,] Y, X), and where it is not finite, bool
         ([Z,] Y, X), or None if it is finite everywhere.
         """
         region: dict[str, slice | int] = dict(job.frame)
@@ -229,47 +314,35 @@ class _Run:
             region[axis] = slice(span.start, stop)
             pad.append((0, span.stop - stop))
         block = self.volume.read(region, self.plan.channels)
-        lost = None
-        if block.dtype.kind == "f":
-            # A constant channel tells nothing, so what is missing of it is no loss.
-            luma = self.plan.channel_map.luma  # its gain is that of the mixture
-            telling = [i for i in range(len(block)) if luma or self.scaling.gain[i]]
-            missing = ~np.isfinite(block[telling]).all(axis=0)
-            lost = np.pad(missing, pad[1:]) if missing.any() else None
-        block = self.scaling.apply(self.plan.channel_map.mix(block))
-        block = self.plan.channel_map.expand(block)
+        lost = self._lost(block)
+        if not any(after for _, after in pad):
+            return block, lost
         # Continue by reflection: zeros would look like an edge to the network.
-        padded = np.pad(block, pad, mode="symmetric") if any(p for _, p in pad) else block
-        return padded, lost
+        padded = np.pad(block, pad, mode="symmetric")
+        return padded, None if lost is None else np.pad(lost, pad[1:])
+
+    def _lost(self, block: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Return where a block is not finite; None if it is finite everywhere."""
+        if block.dtype.kind != "f" or np.isfinite(block).all():
+            return None
+        # A constant channel tells nothing, so what is missing of it is no loss.
+        luma = self.plan.channel_map.luma  # its gain is that of the mixture
+        telling = [i for i in range(len(block)) if luma or self.scaling.gain[i]]
+        missing = ~np.isfinite(block[telling]).all(axis=0)
+        return missing if missing.any() else None
 
 
-class _Blending:
-    """Weighted sums of the frame at work, until all of its tiles are there."""
-
-    def __init__(self, plan: RunPlan, names: str) -> None:
-        self._plan, self._names = plan, names
-        self._window = blend_window(plan.tile_shape)
-        self._sums: BlendedSum | None = None
-
-    def add(self, job: _Job, value: NDArray[Any], output: Any) -> None:
-        """Add a tile; write the frame to ``output`` with its last one."""
-        if self._sums is None:
-            self._sums = BlendedSum((len(value), *self._plan.tiles.shape))
-        self._sums.add((slice(None), *job.tile.write), value, self._window[job.tile.local])
-        if self._sums.tiles == self._plan.tiles.count:
-            output[_frame_key(self._names, job.frame)] = self._sums.mean()
-            self._sums = None
+def _predict(executor: Executor, batch: _Batch) -> list[NDArray[Any]]:
+    jobs, blocks, _ = batch
+    return executor.run(blocks, [job.tile for job in jobs])
 
 
-def _frame_key(names: str, frame: tuple[tuple[str, int], ...]) -> tuple[slice | int, ...]:
-    positions = dict(frame)
-    return tuple(positions.get(a, slice(None)) for a in names)
-
-
-def _region(names: str, job: _Job) -> tuple[slice | int, ...]:
-    """Where in the whole output a tile's kept part goes."""
-    positions: dict[str, slice | int] = dict(job.frame)
-    positions.update(zip("ZYX"[-len(job.tile.spans) :], job.tile.write, strict=True))
+def _region(
+    names: str, frame: tuple[tuple[str, int], ...], part: tuple[slice, ...]
+) -> tuple[slice | int, ...]:
+    """Where in the whole output a part of a frame goes."""
+    positions: dict[str, slice | int] = dict(frame)
+    positions.update(zip("ZYX"[-len(part) :], part, strict=True))
     return tuple(positions.get(a, slice(None)) for a in names)
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from unet_studio.inference.choice import reason
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from unet_studio.images.normalisation import Scaling
+    from unet_studio.images.volume import VolumeInfo
     from unet_studio.inference.plan import RunPlan
+    from unet_studio.inference.trials import Numerics
     from unet_studio.models.model import Model
 
 _RECORDED_PACKAGES = ("napari-unet-studio", "torch", "numpy", "scipy", "scikit-image")
+_OPTIONAL_PACKAGES = ("openvino",)
 
 
 def installed_versions() -> dict[str, str]:
@@ -25,15 +31,31 @@ def installed_versions() -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
+    for package in _OPTIONAL_PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
     return versions
+
+
+def image_record(info: VolumeInfo) -> dict[str, Any]:
+    """Return what the record says of the image."""
+    return {
+        "name": info.name,
+        "shape": list(info.shape),
+        "axes": info.axes.names,
+        "dtype": str(info.dtype),
+        "scale": list(info.axes.scale),
+        "units": list(info.axes.units),
+    }
 
 
 def run_record(
     plan: RunPlan,
     model: Model,
     scaling: Scaling,
-    device: str,
-    precision: str,
+    devices: Sequence[str],
+    numerics: Numerics,
+    trials: Mapping[str, Any],
     seconds: float,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
@@ -45,10 +67,12 @@ def run_record(
     model : Model
     scaling : Scaling
         As measured on the image.
-    device : str
+    devices : sequence of str
         Where it really ran.
-    precision : str
-        What the network really computed in.
+    numerics : Numerics
+        What the network really ran in.
+    trials : mapping
+        What was measured to choose that: speed and error of each way, by its name.
     seconds : float
         Wall-clock time of the prediction.
     warnings : sequence of str
@@ -62,14 +86,7 @@ def run_record(
             "licence": model.card.licence,
             "citation": model.card.citation,
         },
-        "image": {
-            "name": info.name,
-            "shape": list(info.shape),
-            "axes": info.axes.names,
-            "dtype": str(info.dtype),
-            "scale": list(info.axes.scale),
-            "units": list(info.axes.units),
-        },
+        "image": image_record(info),
         "channels": list(plan.channels),
         "scaling": {"offset": list(scaling.offset), "gain": list(scaling.gain)},
         "tiles": {
@@ -80,8 +97,14 @@ def run_record(
             "exact": plan.exact,
             "expected_flips": plan.expected_flips,
         },
-        "device": device,
-        "precision": precision,
+        "planes": {
+            "names": ["XY", *(view.name for view in plan.views)] if plan.card.ndim == 2 else [],
+            "resampled_depth": [view.depth for view in plan.views],
+        },
+        "device": ", ".join(devices),
+        "backend": numerics.backend,
+        "precision": numerics.precision,
+        "numerics": {"why": reason(numerics, plan.recipe, trials), "trials": dict(trials)},
         "seconds": {"predict": round(seconds, 3)},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),

@@ -13,10 +13,12 @@ of the stride.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unet_studio.errors import RecipeError
+from unet_studio.models.per_axis import PerAxis, joined, spread
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class TilePlan:
         Spatial shape of the image, in pixels.
     tile_shape : tuple of int
         Shape of every tile, in pixels, halo included.
-    halo : int
-        In pixels. With ``blend``, half the overlap of neighbours.
+    halos : tuple of int
+        Per axis, in pixels. With ``blend``, half the overlap of neighbours.
     blend : bool
         Tiles overlap and are averaged with a smooth weight, for networks that
         no halo makes exact. Then each tile keeps all that it read.
@@ -85,9 +87,14 @@ class TilePlan:
 
     shape: tuple[int, ...]
     tile_shape: tuple[int, ...]
-    halo: int
+    halos: tuple[int, ...]
     blend: bool
     axes: tuple[tuple[Span, ...], ...]
+
+    @property
+    def halo(self) -> PerAxis:
+        """The halo as one number where all axes have the same."""
+        return joined(self.halos)
 
     @property
     def count(self) -> int:
@@ -97,9 +104,23 @@ class TilePlan:
             count *= len(spans)
         return count
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of all tiles, halos included."""
+        return self.count * math.prod(self.tile_shape)
+
+    @property
+    def slab_axis(self) -> int:
+        """The axis with most tiles: blended tiles are finished slab by slab along it."""
+        counts = [len(spans) for spans in self.axes]
+        return counts.index(max(counts))
+
     def tiles(self) -> list[Tile]:
-        """Return all tiles, last axis fastest."""
-        return [Tile(spans) for spans in itertools.product(*self.axes)]
+        """Return all tiles, last axis fastest; with ``blend`` the slab axis is slowest."""
+        tiles = [Tile(spans) for spans in itertools.product(*self.axes)]
+        if self.blend:
+            tiles.sort(key=lambda tile: tile.spans[self.slab_axis].start)
+        return tiles
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -169,8 +190,8 @@ def plan_axis_blended(length: int, tile: int, overlap: int, stride: int) -> tupl
 def plan_tiles(
     shape: Sequence[int],
     tile: int | Sequence[int],
-    halo: int,
-    stride: int,
+    halo: int | Sequence[int],
+    stride: int | Sequence[int],
     *,
     blend: bool = False,
 ) -> TilePlan:
@@ -183,10 +204,10 @@ def plan_tiles(
     tile : int or sequence of int
         Largest edge of what is read at once, in pixels; rounded down to the
         stride, but at least one stride.
-    halo : int
+    halo : int or sequence of int
         Context needed around what is kept, in pixels; rounded up to the stride.
-    stride : int
-        Product of the network's poolings.
+    stride : int or sequence of int
+        Product of the network's poolings. All three: for all axes, or per axis.
     blend : bool
         Overlap by twice the halo and average, instead of keeping cores.
 
@@ -195,13 +216,75 @@ def plan_tiles(
     RecipeError
         If the tile is too small for the halo.
     """
-    edges = [tile] * len(shape) if isinstance(tile, int) else list(tile)
-    edges = [max(stride, edge // stride * stride) for edge in edges]
-    halo = round_up(halo, stride)
+    ndim = len(shape)
+    strides = spread(stride, ndim)
+    halos = tuple(round_up(h, s) for h, s in zip(spread(halo, ndim), strides, strict=True))
     cut = plan_axis_blended if blend else plan_axis
     axes = []
-    for n, edge in zip(shape, edges, strict=True):
-        context = min(2 * halo, edge - stride) if blend else halo
-        axes.append(cut(n, edge, context, stride))
+    for n, edge, context, step in zip(shape, spread(tile, ndim), halos, strides, strict=True):
+        edge = max(step, edge // step * step)
+        context = min(2 * context, edge - step) if blend else context
+        axes.append(cut(n, edge, context, step))
     tile_shape = tuple(spans[0].stop - spans[0].start for spans in axes)
-    return TilePlan(tuple(shape), tile_shape, halo, blend, tuple(axes))
+    return TilePlan(tuple(shape), tile_shape, halos, blend, tuple(axes))
+
+
+def plan_patches(shape: Sequence[int], patch: Sequence[int], overlap: float) -> TilePlan:
+    """Cut an image into patches of one size that overlap and are averaged.
+
+    Their number and places are those of nnU-Net (``compute_steps_for_sliding_window``):
+    as few as overlap by at least the share asked for, evenly spread, and none reaches
+    beyond the image unless the image is smaller.
+
+    Parameters
+    ----------
+    shape, patch : sequence of int
+        Per axis, in pixels. Patches start anywhere: each is a small image of its own.
+    overlap : float
+        Smallest share of a patch, 0 to 1, that neighbours have in common.
+    """
+    axes = []
+    for length, edge in zip(shape, patch, strict=True):
+        beyond = max(0, length - edge)
+        count = 1 + math.ceil(beyond / (edge * (1 - overlap)))
+        starts = [round(beyond / max(1, count - 1) * i) for i in range(count)]
+        axes.append(tuple(Span(s, s + edge, s, min(s + edge, length)) for s in starts))
+    halos = tuple(int(edge * overlap / 2) for edge in patch)
+    return TilePlan(tuple(shape), tuple(patch), halos, True, tuple(axes))
+
+
+def fit_edges(
+    shape: Sequence[int],
+    pixels: float,
+    stride: int | Sequence[int],
+    smallest: int | Sequence[int],
+    limit: int | Sequence[int],
+) -> list[int]:
+    """Share out a number of pixels over the axes of a tile.
+
+    What a short axis does not need goes to the longer ones, so that a thin stack
+    is cut into few, wide tiles.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the image, in pixels.
+    pixels : float
+        Most that a tile may hold.
+    stride, smallest, limit : int or sequence of int
+        What edges are multiples of, and their bounds where the image is longer; for
+        all axes, or per axis.
+    """
+    ndim = len(shape)
+    strides, least, most = spread(stride, ndim), spread(smallest, ndim), spread(limit, ndim)
+    edges = [0] * len(shape)
+    remaining = max(pixels, 1.0)
+    by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    for done, axis in enumerate(by_length):
+        fair = int(remaining ** (1 / (len(shape) - done)))
+        step = strides[axis]
+        edge = max(fair // step * step, least[axis])
+        edge = min(edge, most[axis], round_up(shape[axis], step))
+        edges[axis] = edge
+        remaining = max(remaining / edge, 1.0)
+    return edges

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_studio.errors import RecipeError
-from unet_studio.objects.block_task import BlockTask, ObjectTable, find_runs
+from unet_studio.objects.block_task import BlockTask, ObjectTable
 from unet_studio.objects.grid import Grid
 from unet_studio.objects.methods import METHODS, Method, parse_options, suitable_methods
 from unet_studio.objects.oversized import (
@@ -35,14 +35,8 @@ from unet_studio.objects.oversized import (
     warning_of_classes,
     warning_of_objects,
 )
-from unet_studio.objects.pieces import (
-    PieceMap,
-    boxes_of,
-    going_on,
-    label_equal,
-    map_pieces,
-    unite,
-)
+from unet_studio.objects.pieces import PieceMap, map_pieces, unite
+from unet_studio.objects.regions import Keep, label_region
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -54,7 +48,6 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 2**26
 
 Progress = Generator[tuple[int, int], None, "BlockLabelling"]
-Keep = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 Result = TypeVar("Result")
 
 
@@ -196,6 +189,12 @@ def check_method(
             "run block by block on an image that does not fit into memory. Choose one of: "
             f"{', '.join(able)}; or segment a smaller part of the image."
         )
+    if reason := chosen.support.refused(options):
+        raise RecipeError(
+            f"The objects method {method.method!r} can not run block by block, through the disk, "
+            f"with these options: {reason}. Switch that off, or segment a smaller part of the "
+            "image in memory."
+        )
     return chosen, options
 
 
@@ -287,7 +286,7 @@ def _label_whole(
     for number in range(task.grid.size):
         for box, keep in _regions(task, pieces, oversized, number):
             task.check()
-            _label_region(task, box, keep, table)
+            label_region(task, box, keep, table)
             yield 0
         yield 1
 
@@ -324,38 +323,6 @@ def _near_home(grid: Grid, number: int, boxes: NDArray[np.int64]) -> NDArray[np.
 
 def _same_box(box: NDArray[np.int64], boxes: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((boxes == box).all(axis=(1, 2)))
-
-
-def _label_region(task: BlockTask, box: NDArray[np.int64], keep: Keep, table: ObjectTable) -> None:
-    """Run the method on a region, and write the labels of the pieces that are meant."""
-    region = task.grid.grown(tuple(slice(int(a), int(b)) for a, b in box), task.margin)
-    probabilities = task.read(region)
-    pieces, value_of = label_equal(task.values(probabilities), task.diagonal)
-    count = len(value_of) - 1
-    cut = going_on(pieces, count, region, task.grid.shape)
-    kept = np.append(False, ~cut[1:] & keep(boxes_of(pieces, count, region)))
-    # All of the region, other pieces included: they may lie in a hole, or next to a summit.
-    labels = task.label(probabilities)
-    del probabilities
-    objects = task.method.makes_objects
-    units = labels if objects else label_equal(labels, task.diagonal)[0]
-    runs = find_runs(units)
-    ids, firsts = runs.firsts()
-    # Later pixels may be a filled hole; the first one is always of the piece itself.
-    owners = pieces.ravel()[firsts]
-    if not owners.all():
-        raise RecipeError(
-            f"An objects method ({task.method.function.__name__}) has labelled something "
-            "outside of the pieces that it declares, so it can not run block by block. Choose "
-            "another method, or segment a smaller part of the image."
-        )
-    mine = kept[owners]
-    if objects:
-        task.add(region, table.add(runs, ids[mine], firsts[mine], region)[units])
-    else:
-        wanted = np.zeros(int(units.max(initial=0)) + 1, np.bool_)
-        wanted[ids[mine]] = True
-        task.add(region, np.where(wanted[units], labels, 0))
 
 
 def _numbered(

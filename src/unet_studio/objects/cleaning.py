@@ -56,6 +56,22 @@ def drop_small(labels: NDArray[Any], min_size: int) -> NDArray[Any]:
     return kept
 
 
+def largest_piece(labels: NDArray[Any]) -> NDArray[Any]:
+    """Set all objects but the largest one to background; the first in a scan wins a tie.
+
+    Parameters
+    ----------
+    labels : array of int, any axes
+        Numbered in scan order; not much larger ids than there are pixels.
+    """
+    sizes = np.bincount(labels.ravel())
+    if len(sizes) <= 2:
+        return labels
+    sizes[0] = 0
+    kept: NDArray[Any] = np.where(labels == sizes.argmax(), labels, np.zeros_like(labels))
+    return kept
+
+
 def fill_label_holes(labels: NDArray[Any]) -> NDArray[Any]:
     """Fill background that one single object encloses.
 

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from unet_studio.objects.cleaning import connected, drop_small, fill_label_holes
+from unet_studio.objects.cleaning import (
+    connected,
+    drop_small,
+    fill_label_holes,
+    largest_piece,
+)
 from unet_studio.objects.masks import likeliest_class
-from unet_studio.objects.methods import Method, MethodOptions, Support
+from unet_studio.objects.methods import Method, MethodOptions, Support, whole_frame_only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +43,10 @@ class ComponentsOptions(MethodOptions):
     diagonal: bool = Field(
         default=False,
         description="Let pixels that touch only at a corner belong to the same object.",
+    )
+    keep_largest: bool = Field(
+        default=False,
+        description="Keep only the largest object of the frame (of the whole stack in 3D).",
     )
 
 
@@ -72,6 +81,8 @@ def components(
     # Fill first: a ring is as large as the disc it encloses.
     if options.fill_holes:
         labels = fill_label_holes(labels)
+    if options.keep_largest:
+        labels = largest_piece(labels)
     return drop_small(labels, options.min_size)
 
 
@@ -91,5 +102,10 @@ COMPONENTS = Method(
     ("binary", "classes", "objects"),
     makes_objects=True,
     # A hole ends inside its object's bounding box.
-    support=Support(_pieces, margin=lambda options: 1, diagonal=lambda options: options.diagonal),
+    support=Support(
+        _pieces,
+        margin=lambda options: 1,
+        diagonal=lambda options: options.diagonal,
+        refused=whole_frame_only,
+    ),
 )

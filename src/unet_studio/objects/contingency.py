@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +90,58 @@ def overlaps(labels: NDArray[Any], truth: NDArray[Any]) -> Overlaps:
     """
     found_ids, found = compact(labels)
     truth_ids, real = compact(truth)
-    pairs = found.ravel().astype(np.int64) * (len(truth_ids) + 1) + real.ravel()
+    return _table(found_ids, truth_ids, [_pairs(found, real, len(truth_ids))])
+
+
+def overlaps_of_parts(
+    parts: Iterable[tuple[NDArray[Any], NDArray[Any]]], found: int, truth: int
+) -> Overlaps:
+    """Count the same over two label images that are looked at part by part.
+
+    Parameters
+    ----------
+    parts : iterable of pairs of arrays of int, each pair of one shape
+        Together the two images, labelled 1..``found`` and 1..``truth`` without gaps.
+    found, truth : int
+        Number of objects of either.
+    """
+    counted = [_pairs(one, other, truth) for one, other in parts]
+    every = [np.arange(1, count + 1, dtype=np.int64) for count in (found, truth)]
+    return _table(every[0], every[1], counted)
+
+
+def _pairs(
+    found: NDArray[Any], real: NDArray[Any], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each pair of dense labels as one number, and how often it is there."""
+    pairs = found.ravel().astype(np.int64) * (width + 1) + real.ravel().astype(np.int64)
     # Neighbouring pixels mostly are the same pair: sort runs rather than pixels.
     starts = np.concatenate([[0], np.flatnonzero(pairs[1:] != pairs[:-1]) + 1])[: pairs.size]
-    lengths = np.diff(np.append(starts, pairs.size))
-    values, inverse = np.unique(pairs[starts], return_inverse=True)
+    return _added(pairs[starts], np.diff(np.append(starts, pairs.size)))
+
+
+def _added(
+    keys: NDArray[np.int64], amounts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each key once, ascending, with the sum of its amounts."""
+    values, inverse = np.unique(keys, return_inverse=True)
     counts = np.zeros(len(values), np.int64)
-    np.add.at(counts, inverse.ravel(), lengths)
+    np.add.at(counts, inverse.ravel(), amounts)
+    return values, counts
+
+
+def _table(
+    found_ids: NDArray[np.int64],
+    truth_ids: NDArray[np.int64],
+    counted: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> Overlaps:
+    """Put together what :func:`_pairs` has counted of each part."""
+    if len(counted) == 1:
+        values, counts = counted[0]
+    else:
+        none = [np.zeros(0, np.int64)]
+        keys = np.concatenate(none + [k for k, _ in counted])
+        values, counts = _added(keys, np.concatenate(none + [n for _, n in counted]))
     found_index, truth_index = np.divmod(values, len(truth_ids) + 1)
     both = (found_index > 0) & (truth_index > 0)
 

@@ -1,14 +1,7 @@
 """Link the objects of successive frames: one object keeps one id through time.
 
-Objects are compared by the pixels they share. Which object continues which is
-one linear assignment problem per pair of frames, as in Jaqaman et al. 2008
-(Nature Methods 5:695), with the intersection over union as the gain of a link,
-and nothing gained by an object that is left alone. A greedy choice of the largest
-overlap would do as well where objects hardly move; where crowded objects move by
-about half their size, one early wrong link forces the next.
-
-What is left over may be a daughter of an object that was linked to another one,
-or may have merged with another one: see :func:`_companions`.
+What becomes of which object is decided in :mod:`unet_studio.objects.fates`. Here the
+frames are looked at and renumbered, part by part, so that they may lie on the disk.
 """
 
 from __future__ import annotations
@@ -17,29 +10,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from unet_studio.errors import ImageError
+from unet_studio.errors import ImageError, OutputError
 from unet_studio.objects.cleaning import scan_order
-from unet_studio.objects.contingency import Overlaps, overlaps
+from unet_studio.objects.contingency import overlaps_of_parts
+from unet_studio.objects.fates import Fates, decide_fates
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from unet_studio.objects.grid import Region
     from unet_studio.recipe import Linking
 
     Ints = NDArray[np.int64]
-    Mask = NDArray[np.bool_]
 
-# Two parts of one object differ less in size than this. What is smaller is taken
-# for a speck of the segmentation, which would end the track of whatever it lies on.
-_LARGEST_RATIO = 4.0
-# Together they are not much larger than what they were or become: cells grow from
-# frame to frame, but do not double.
-_LARGEST_TOTAL = 1.5
 # An object that was lost is looked for as long as so much of its place is free.
 _FREE_SHARE = 0.5
 
@@ -119,6 +105,113 @@ class Tracks:
         }
 
 
+class Linker:
+    """Renumbers the objects of a movie, frame by frame, so that each keeps its id.
+
+    Of the frames before, one array is kept: where every object was seen last, as far
+    as it may still be continued. Beyond that there are a few numbers per object.
+
+    Parameters
+    ----------
+    options : Linking
+    known : numpy or Zarr array of int, axes ([Z,] Y, X)
+        As large as a frame, and all 0: the array that is kept. It is written to.
+    regions : sequence of tuple of slice
+        Parts of a frame, which cover it once: no more is looked at at a time.
+
+    Notes
+    -----
+    The result does not depend on the parts.
+    """
+
+    def __init__(self, options: Linking, known: Any, regions: Sequence[Region]) -> None:
+        self._options, self._known, self._regions = options, known, regions
+        none = np.zeros(0, np.int64)
+        # Of the objects 1..k in the array: track, last frame, pixels when seen there.
+        self._ids, self._seen, self._sizes = none, none, none
+        self._book, self._number = _Book(), 0
+
+    def link(self, frame: Any, count: int, check: Callable[[], None] | None = None) -> Ints:
+        """Give the objects of the next frame their ids.
+
+        Parameters
+        ----------
+        frame : numpy or Zarr array of int, axes as those of ``known``
+            Labelled 1..``count`` in the order of a scan, so that the method's own
+            numbers decide nothing. Holds the linked ids afterwards.
+        count : int
+        check : callable, optional
+            Called before each part; may raise to stop. The frame is of no use then.
+
+        Returns
+        -------
+        array of int64, axes (object,)
+            The id of each.
+
+        Raises
+        ------
+        OutputError
+            If the frame's dtype does not hold the ids.
+        """
+        check = check or (lambda: None)
+        fates = self._compare(frame, count, check)
+        ids = self._book.enter(self._number, self._ids, fates)
+        most = int(np.iinfo(frame.dtype).max)
+        if self._book.count > most:
+            raise OutputError(
+                f"There are {self._book.count:,} objects in all frames so far, but the label "
+                f"array holds {most:,} at most. Write to an array of uint32 or uint64."
+            )
+        lost = self._lost(frame, fates, check)
+        places = np.zeros(len(lost) + 1, np.int64)
+        places[1:][lost] = count + 1 + np.arange(int(lost.sum()))
+        renumbered = np.append(0, ids)
+        for region in self._regions:
+            check()
+            labels = np.asarray(frame[region])
+            old = np.asarray(self._known[region])
+            kept = np.where(labels == 0, places[old], labels)
+            self._known[region] = kept.astype(self._known.dtype)
+            frame[region] = renumbered[labels].astype(frame.dtype)
+        self._ids = np.concatenate([ids, self._ids[lost]])
+        seen = np.full(count, self._number, np.int64)
+        self._seen = np.concatenate([seen, self._seen[lost]])
+        self._sizes = np.concatenate([fates.sizes, self._sizes[lost]])
+        self._number += 1
+        return ids
+
+    def tracks(self) -> Tracks:
+        """Return what became of each object in the frames so far."""
+        return self._book.tracks(self._number)
+
+    def _compare(self, frame: Any, count: int, check: Callable[[], None]) -> Fates:
+        def parts() -> Generator[tuple[Any, Any], None, None]:
+            for region in self._regions:
+                check()
+                yield np.asarray(self._known[region]), np.asarray(frame[region])
+
+        table = overlaps_of_parts(parts(), len(self._ids), count)
+        return decide_fates(table, self._options.min_overlap)
+
+    def _lost(self, frame: Any, fates: Fates, check: Callable[[], None]) -> NDArray[np.bool_]:
+        """Return which known objects are to be looked for in the frames to come.
+
+        They stay where they were seen last, as far as no other object lies there now.
+        """
+        lost = (fates.merged < 0) & (self._number - self._seen <= self._options.max_gap)
+        for used in (fates.continues, fates.mother):
+            lost[used[used >= 0]] = False
+        if not lost.any():
+            return lost
+        free = np.zeros(len(lost) + 1, np.int64)
+        for region in self._regions:
+            check()
+            old = np.asarray(self._known[region])[np.asarray(frame[region]) == 0]
+            free += np.bincount(old, minlength=len(free))
+        lost &= (free[1:] > 0) & (free[1:] >= _FREE_SHARE * self._sizes)
+        return lost
+
+
 def link_frames(
     frames: Iterable[NDArray[Any]], options: Linking
 ) -> Generator[NDArray[np.int64], None, Tracks]:
@@ -148,187 +241,23 @@ def link_frames(
     ImageError
         If a frame has another shape than the one before.
     """
-    book = _Book()
-    known: _Known | None = None
-    number = -1
+    linker = None
+    shape: tuple[int, ...] = ()
     for number, frame in enumerate(frames):
-        # Numbered by place, so that the method's own numbers decide nothing.
         labels, count = scan_order(frame)
-        if known is None:
-            known = _nothing_known(labels.shape)
-        if labels.shape != known.labels.shape:
+        if linker is None:
+            shape = labels.shape
+            whole = tuple(slice(0, n) for n in shape)
+            linker = Linker(options, np.zeros(shape, np.int32), [whole])
+        if labels.shape != shape:
             raise ImageError(
                 f"Frame {number} has the shape {labels.shape}, but the frames before have "
-                f"{known.labels.shape}. Frames can be linked only if all have one shape."
+                f"{shape}. Frames can be linked only if all have one shape."
             )
-        fates = _compare(known, labels, count, options.min_overlap)
-        ids = book.enter(number, known, fates)
-        yield np.concatenate([np.zeros(1, np.int64), ids])[labels]
-        known = _remember(known, labels, ids, fates, number, options.max_gap)
-    return book.tracks(number + 1)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """The objects that a frame is compared with: those before it, and lost ones.
-
-    ``labels`` holds 1..k; ``ids`` (their tracks), ``seen`` (the frame of each) and
-    ``sizes`` (in pixels, when seen) have the axis (k,).
-    """
-
-    labels: NDArray[Any]
-    ids: Ints
-    seen: Ints
-    sizes: Ints
-
-
-def _nothing_known(shape: tuple[int, ...]) -> _Known:
-    none = np.zeros(0, np.int64)
-    return _Known(np.zeros(shape, np.int32), none, none, none)
-
-
-@dataclass(frozen=True)
-class _Fates:
-    """How two frames belong together; positions in the tables of either, -1 for none.
-
-    ``continues`` and ``mother`` (axis: new object) are positions of known objects,
-    ``merged`` (axis: known object) of new ones. ``sizes`` are those of the new objects.
-    """
-
-    continues: Ints
-    mother: Ints
-    merged: Ints
-    sizes: Ints
-
-
-def _compare(known: _Known, labels: NDArray[Any], count: int, min_overlap: float) -> _Fates:
-    """Decide what each object of a new frame, labelled 1..count, has been before."""
-    continues, mother = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-    merged = np.full(len(known.ids), -1, np.int64)
-    table = overlaps(known.labels, labels)
-    before, after = table.found_index, table.truth_index
-    smaller = np.minimum(table.found_sizes[before], table.truth_sizes[after])
-    near = table.common >= min_overlap * smaller
-    linked = _assign(table, near)
-    continues[after[linked]] = before[linked]
-    parts = _companions(before, after, table, near, linked)
-    mother[after[parts]] = before[parts]
-    split = np.isin(continues, before[parts]) & (continues >= 0)
-    mother[split] = continues[split]
-    joined = _companions(after, before, _reversed(table), near, linked)
-    merged[before[joined]] = after[joined]
-    continues[split] = -1
-    return _Fates(continues, mother, merged, table.truth_sizes)
-
-
-def _reversed(table: Overlaps) -> Overlaps:
-    return Overlaps(
-        table.truth_ids, table.found_ids, table.truth_sizes, table.found_sizes,
-        table.truth_index, table.found_index, table.common,
-    )  # fmt: skip
-
-
-def _assign(table: Overlaps, near: Mask) -> Mask:
-    """Choose pairs, each object in one at most, of the greatest summed IoU.
-
-    A column of its own for each row lets an object stay alone, so that a full
-    matching always exists, and the problem stays as sparse as the overlaps are.
-
-    Parameters
-    ----------
-    table : Overlaps
-    near : array of bool, axes (pair)
-        The pairs to choose from.
-    """
-    chosen = np.zeros(len(near), np.bool_)
-    pairs = np.flatnonzero(near)
-    if not len(pairs):
-        return chosen
-    rows, place = np.unique(table.found_index[pairs], return_inverse=True)
-    width = len(table.truth_ids)
-    alone = np.arange(len(rows))
-    # Sparse weights must not be 0; one more for every row changes no decision.
-    gain = np.concatenate([1 + table.iou[pairs], np.ones(len(rows))])
-    row = np.concatenate([place, alone]).astype(np.int32)
-    column = np.concatenate([table.truth_index[pairs], width + alone]).astype(np.int32)
-    matrix = csr_array((gain, (row, column)), shape=(len(rows), width + len(rows)))
-    best = np.empty(len(rows), np.int64)
-    matched, best_column = min_weight_full_bipartite_matching(matrix, maximize=True)
-    best[matched] = best_column
-    chosen[pairs] = best[place] == table.truth_index[pairs]
-    return chosen
-
-
-def _companions(whole: Ints, part: Ints, table: Overlaps, near: Mask, linked: Mask) -> Mask:
-    """Find the left-over objects that, with one already linked, make up an object.
-
-    Forwards in time these are daughters, backwards objects that merged. One is
-    accepted if the parts together match the whole better (by IoU) than without it,
-    and are of a size to make it up. In a crowd that moves, neighbours come to lie
-    halfway on the place of an object; they are too large to be parts of it.
-
-    Parameters
-    ----------
-    whole, part : array of int64, axes (pair)
-        Positions in the tables of ``table.found_sizes`` and ``table.truth_sizes``.
-    table : Overlaps
-    near, linked : array of bool, axes (pair)
-        Pairs that overlap enough, and those that were linked.
-
-    Returns
-    -------
-    array of bool, axes (pair)
-    """
-    companions = np.zeros(len(near), np.bool_)
-    taken = np.zeros(len(table.truth_sizes), np.bool_)
-    taken[part[linked]] = True
-    # Of each whole: pixels shared with its parts so far, and the size of all parts.
-    shared, total, first = (np.zeros(len(table.found_sizes), np.int64) for _ in range(3))
-    shared[whole[linked]] = table.common[linked]
-    total[whole[linked]] = first[whole[linked]] = table.truth_sizes[part[linked]]
-    left = np.flatnonzero(near & ~taken[part])
-    for pair in left[np.argsort(-table.common[left], kind="stable")]:
-        w, p, common = whole[pair], part[pair], table.common[pair]
-        size, area = table.truth_sizes[p], table.found_sizes[w]
-        if taken[p] or max(size, first[w]) > _LARGEST_RATIO * min(size, first[w]):
-            continue
-        taken[p] = True  # it lies mostly there; the others are only neighbours
-        if total[w] + size > _LARGEST_TOTAL * area:
-            continue
-        now = shared[w] / (area + total[w] - shared[w])
-        joint = (shared[w] + common) / (area + total[w] + size - shared[w] - common)
-        if joint > now:
-            companions[pair] = True
-            shared[w] += common
-            total[w] += size
-    return companions
-
-
-def _remember(
-    known: _Known, labels: NDArray[Any], ids: Ints, fates: _Fates, number: int, max_gap: int
-) -> _Known:
-    """Return what the next frame is compared with.
-
-    Objects that were lost stay where they were seen last, as far as no other
-    object lies there now.
-    """
-    seen = np.full(len(ids), number, np.int64)
-    if max_gap == 0:
-        return _Known(labels, ids, seen, fates.sizes)
-    lost = (fates.merged < 0) & (number - known.seen <= max_gap)
-    for used in (fates.continues, fates.mother):
-        lost[used[used >= 0]] = False
-    old = np.where(labels == 0, known.labels, 0)
-    free = np.bincount(old.ravel(), minlength=len(lost) + 1)[1:]
-    lost &= (free > 0) & (free >= _FREE_SHARE * known.sizes)
-    places = np.zeros(len(lost) + 1, labels.dtype)
-    places[1:][lost] = len(ids) + 1 + np.arange(int(lost.sum()))
-    return _Known(
-        labels + places[old],
-        np.concatenate([ids, known.ids[lost]]),
-        np.concatenate([seen, known.seen[lost]]),
-        np.concatenate([fates.sizes, known.sizes[lost]]),
-    )
+        linked = labels.astype(np.int64)
+        linker.link(linked, count)
+        yield linked
+    return linker.tracks() if linker is not None else _Book().tracks(0)
 
 
 @dataclass
@@ -341,26 +270,34 @@ class _Book:
     merged: list[int] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
 
-    def enter(self, number: int, known: _Known, fates: _Fates) -> Ints:
-        """Note what a frame holds; return the id of each of its objects."""
+    @property
+    def count(self) -> int:
+        """Number of tracks so far."""
+        return len(self.first)
+
+    def enter(self, number: int, known: Ints, fates: Fates) -> Ints:
+        """Note what a frame holds; return the id of each of its objects.
+
+        ``known`` are the tracks of the objects that it was compared with.
+        """
         ids = np.zeros(len(fates.continues), np.int64)
         for position, (old, mother) in enumerate(
             zip(fates.continues.tolist(), fates.mother.tolist(), strict=True)
         ):
             if old >= 0:
-                track = int(known.ids[old])
+                track = int(known[old])
                 self.last[track - 1] = number
                 self.frames[track - 1] += 1
             else:
                 self.first.append(number)
                 self.last.append(number)
-                self.parent.append(int(known.ids[mother]) if mother >= 0 else 0)
+                self.parent.append(int(known[mother]) if mother >= 0 else 0)
                 self.merged.append(0)
                 self.frames.append(1)
                 track = len(self.first)
             ids[position] = track
         for old in np.flatnonzero(fates.merged >= 0):
-            self.merged[known.ids[old] - 1] = int(ids[fates.merged[old]])
+            self.merged[known[old] - 1] = int(ids[fates.merged[old]])
         return ids
 
     def tracks(self, length: int) -> Tracks:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from unet_studio.objects.cleaning import connected, drop_small, fill_label_holes
-from unet_studio.objects.methods import Method, MethodOptions, Support
+from unet_studio.inference.decision import Decision
+from unet_studio.objects.cleaning import (
+    connected,
+    drop_small,
+    fill_label_holes,
+    largest_piece,
+)
+from unet_studio.objects.methods import Method, MethodOptions, Support, whole_frame_only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +39,11 @@ class ThresholdOptions(MethodOptions):
     )
     fill_holes: bool = Field(
         default=False, description="Fill holes that are enclosed by foreground on all sides."
+    )
+    keep_largest: bool = Field(
+        default=False,
+        description="Keep only the largest connected piece of the frame (of the whole stack "
+        "in 3D).",
     )
 
 
@@ -59,6 +70,8 @@ def foreground_mask(
         Channel 0 is foreground. NaN counts as background.
     """
     mask = probabilities[0] > options.threshold
+    if options.keep_largest:
+        mask = largest_piece(connected(mask)[0]) > 0
     if options.min_size > 1:
         mask = drop_small(connected(mask)[0], options.min_size) > 0
     labels = mask.astype(np.int32)
@@ -101,6 +114,10 @@ def _foreground(
     return np.asarray(probabilities[0] > options.threshold)
 
 
+def _pixelwise(options: ThresholdOptions) -> bool:
+    return options.min_size <= 1 and not options.fill_holes and not options.keep_largest
+
+
 THRESHOLD = Method(
     foreground_mask,
     ThresholdOptions,
@@ -111,7 +128,11 @@ THRESHOLD = Method(
         margin=lambda options: 1,
         # Pieces that touch only at corners can enclose a hole together.
         diagonal=lambda options: True,
-        pixelwise=lambda options: options.min_size <= 1 and not options.fill_holes,
+        pixelwise=_pixelwise,
+        refused=whole_frame_only,
+        decision=lambda options: (
+            Decision("foreground", options.threshold) if _pixelwise(options) else None
+        ),
     ),
 )
 ARGMAX = Method(
@@ -124,5 +145,6 @@ ARGMAX = Method(
         margin=lambda options: 1,
         diagonal=lambda options: False,
         pixelwise=lambda options: True,
+        decision=lambda options: Decision("likeliest", options.min_probability),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from unet_studio.images.atomic import atomic_file
 from unet_studio.objects.contingency import compact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -26,7 +27,41 @@ if TYPE_CHECKING:
 _SLAB = 4_000_000
 
 
-def measure(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class Counted:
+    """Sizes and positions of the objects of one frame, by id.
+
+    Attributes
+    ----------
+    ids, pixels : array of int64, axes (object,)
+    centroids : array of float64, axes (object, axis)
+        In pixels: 0 is the centre of the first one.
+    boxes : array of int64, axes (object, axis, 2)
+        First pixel, and the one after the last.
+    """
+
+    ids: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    centroids: NDArray[np.float64]
+    boxes: NDArray[np.int64]
+
+    def renumbered(self, ids: NDArray[np.int64]) -> Counted:
+        """Return the same objects under other ids, in the order of these."""
+        order = np.argsort(ids)
+        return Counted(ids[order], self.pixels[order], self.centroids[order], self.boxes[order])
+
+    def table(self, axes: Axes) -> dict[str, NDArray[Any]]:
+        """Return the columns of :func:`measure`; ``axes`` are the spatial ones."""
+        return object_table(self.ids, self.pixels, self.centroids, self.boxes, axes)
+
+
+def measure(
+    labels: NDArray[Any],
+    axes: Axes,
+    *,
+    counted: Sequence[Counted | None] = (),
+    check: Callable[[], None] | None = None,
+) -> dict[str, NDArray[Any]]:
     """Measure every object.
 
     Parameters
@@ -36,6 +71,10 @@ def measure(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
         frames is measured in each.
     axes : Axes
         Of ``labels``, in any order, without C.
+    counted : sequence of Counted or None, optional
+        What is known of each frame already; the labels of such a frame are not looked at.
+    check : callable, optional
+        Called before each frame; may raise to stop.
 
     Returns
     -------
@@ -67,9 +106,15 @@ def measure(labels: NDArray[Any], axes: Axes) -> dict[str, NDArray[Any]]:
     canonical = axes.canonical
     ordered = np.transpose(labels, [axes.index(a) for a in canonical.names])
     spatial = canonical.select(canonical.spatial)
+    frames_known = list(counted) or [None] * (len(ordered) if "T" in axes else 1)
+    tables = []
+    for frame, known in zip(ordered if "T" in axes else [ordered], frames_known, strict=True):
+        if check is not None:
+            check()
+        made = _measure_frame(frame, spatial) if known is None else known.table(spatial)
+        tables.append(made)
     if "T" not in axes:
-        return _measure_frame(ordered, spatial)
-    tables = [_measure_frame(frame, spatial) for frame in ordered]
+        return tables[0]
     frames = [np.full(len(t["label"]), i, np.int64) for i, t in enumerate(tables)]
     if not tables:
         tables, frames = [_measure_frame(ordered.reshape(0, 0), spatial)], [np.zeros(0, np.int64)]
@@ -149,19 +194,36 @@ def measure_classes(
     for region in regions:
         part = np.asarray(labels[region])
         start = np.array([s.start for s in region])
-        for name in np.unique(part[part > 0]).tolist():
-            where = np.stack(np.nonzero(part == name))
-            where += start[:, None]
-            box = np.stack([where.min(axis=1), where.max(axis=1) + 1], axis=1)
+        for name in _classes_in(part):
+            # How many there are in each plane across each axis says all that is asked.
+            mask = part == name
+            axes_but = [tuple(a for a in range(ndim) if a != axis) for axis in range(ndim)]
+            planes = [np.count_nonzero(mask, axis=others) for others in axes_but]
+            inside = [
+                np.flatnonzero(along) + first for along, first in zip(planes, start, strict=True)
+            ]
+            box = np.array([(at[0], at[-1] + 1) for at in inside], np.int64)
             pixels, sums, before = found.get(name, (0, np.zeros(ndim), box))
             box[:, 0] = np.minimum(box[:, 0], before[:, 0])
             box[:, 1] = np.maximum(box[:, 1], before[:, 1])
-            found[name] = pixels + where.shape[1], sums + where.sum(axis=1), box
+            added = [
+                float(along @ (np.arange(len(along)) + first))
+                for along, first in zip(planes, start, strict=True)
+            ]
+            found[name] = pixels + int(planes[0].sum()), sums + added, box
     rows = sorted(found)
     count = np.array([found[r][0] for r in rows], np.int64)
     total = np.array([found[r][1] for r in rows]).reshape(-1, ndim)
     boxes = np.array([found[r][2] for r in rows], np.int64).reshape(-1, ndim, 2)
     return object_table(np.array(rows, np.int64), count, total / count[:, None], boxes, axes)
+
+
+def _classes_in(labels: NDArray[Any]) -> list[int]:
+    if labels.dtype == np.uint8:  # counted several times faster than sorted
+        there = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
+    else:
+        there = np.unique(labels)
+    return [int(name) for name in there if name > 0]
 
 
 def _count(labels: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

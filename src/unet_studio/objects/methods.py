@@ -20,6 +20,7 @@ from unet_studio.models.card import Representation
 from unet_studio.registry import Registry
 
 if TYPE_CHECKING:
+    from unet_studio.inference.decision import Decision
     from unet_studio.recipe import ObjectsMethod
 
 # Called with probabilities (C, [Z,] Y, X) of any float type in 0..1, the
@@ -36,6 +37,19 @@ class MethodOptions(BaseModel):
 
 def _never(options: Any) -> bool:
     return False
+
+
+def _nothing(options: Any) -> str:
+    return ""
+
+
+def _later(options: Any) -> None:
+    return None
+
+
+def whole_frame_only(options: Any) -> str:
+    """Say that ``keep_largest`` is not a matter of single blocks, where it is asked for."""
+    return "keep_largest compares all pieces of a frame" if options.keep_largest else ""
 
 
 @dataclass(frozen=True)
@@ -61,12 +75,19 @@ class Support:
     pixelwise : callable
         ``options -> bool``: whether each pixel depends on itself alone. The three
         others are not asked then. Only for methods that make classes.
+    refused : callable
+        ``options -> str``: why options can not be kept block by block; "" where they can.
+    decision : callable
+        ``options -> Decision or None``: what decides each pixel's class alone, if that can
+        be told to the device that runs the network; with the same result.
     """
 
     pieces: Callable[[NDArray[np.floating], Any, Representation], NDArray[Any]]
     margin: Callable[[Any], int]
     diagonal: Callable[[Any], bool]
     pixelwise: Callable[[Any], bool] = _never
+    refused: Callable[[Any], str] = _nothing
+    decision: Callable[[Any], Decision | None] = _later
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,30 @@ def to_display(image: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)), np.float32)
 
 
+def paint_objects(
+    plain: NDArray[np.float32], ids: NDArray[np.integer[Any]]
+) -> NDArray[np.float32]:
+    """Tint objects and draw bright lines around them.
+
+    Parameters
+    ----------
+    plain : array of float, axes (Y, X, 3), range [0, 1]
+    ids : array of int, axes (Y, X)
+
+    Returns
+    -------
+    array of float, as ``plain``
+        A new one.
+    """
+    colours = object_colours(int(ids.max(initial=0)) + 1)[ids]
+    drawn = plain.copy()
+    inside = ids > 0
+    drawn[inside] = (1 - _FILL) * drawn[inside] + _FILL * colours[inside]
+    edge = find_boundaries(ids, mode="inner")
+    drawn[edge] = colours[edge]
+    return drawn
+
+
 def draw_overlay(image: NDArray[Any], labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """Draw tinted objects with bright outlines beside the bare image.
 
@@ -50,12 +74,7 @@ def draw_overlay(image: NDArray[Any], labels: NDArray[np.integer[Any]]) -> NDArr
     zoom = max(1, round(768 / max(labels.shape)))
     plain = np.kron(to_display(image), np.ones((zoom, zoom, 1), np.float32))
     ids = np.kron(labels, np.ones((zoom, zoom), labels.dtype))
-    colours = object_colours(int(labels.max()) + 1)[ids]
-    drawn = plain.copy()
-    inside = ids > 0
-    drawn[inside] = (1 - _FILL) * drawn[inside] + _FILL * colours[inside]
-    edge = find_boundaries(ids, mode="inner")
-    drawn[edge] = colours[edge]
+    drawn = paint_objects(plain, ids)
     gap = np.ones((plain.shape[0], 4 * zoom, 3), np.float32)
     return np.asarray(np.concatenate([plain, gap, drawn], axis=1) * 255, np.uint8)
 

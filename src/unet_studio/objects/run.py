@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,14 @@ from numpy.typing import NDArray
 from unet_studio.axes import Axes
 from unet_studio.errors import RecipeError
 from unet_studio.objects.cleaning import scan_order
-from unet_studio.objects.linking import Tracks, link_frames
+from unet_studio.objects.frames import frame_counted, label_frame, parts_of
+from unet_studio.objects.linking import Linker, Tracks
+from unet_studio.objects.measurements import Counted
 from unet_studio.objects.methods import METHODS, Method, parse_options, suitable_methods
 from unet_studio.recipe import Linking, ObjectsMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-
-    from pydantic import BaseModel
+    from collections.abc import Generator
 
     from unet_studio.inference.prediction import Prediction
 
@@ -51,6 +52,9 @@ class Labelling:
         What became of each object, if they were linked through time.
     warnings : tuple of str
         What the user should know.
+    counted : tuple of Counted or None
+        For each frame sizes and positions of its objects, where they are known by
+        the way; :func:`~unet_studio.objects.measurements.measure` takes them.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -60,6 +64,7 @@ class Labelling:
     count: int
     tracks: Tracks | None = None
     warnings: tuple[str, ...] = ()
+    counted: tuple[Counted | None, ...] = ()
 
 
 def smallest_label_dtype(max_id: int, *, objects: bool = True) -> np.dtype[Any]:
@@ -99,8 +104,8 @@ def run_objects(
     method : ObjectsMethod, optional
         By default that of the model.
     check : callable, optional
-        Called before each frame; may raise to stop, as
-        ``CancelToken.raise_if_cancelled`` does.
+        Called before each frame and between the blocks of a large one; may raise
+        to stop, as ``CancelToken.raise_if_cancelled`` does.
 
     Raises
     ------
@@ -108,13 +113,58 @@ def run_objects(
         If the method or an option is unknown, an option is out of range, or
         the method can not work with what this model predicts.
     """
+    steps = run_objects_steps(prediction, method, check=check)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Labelling = end.value
+            return result
+
+
+def run_objects_steps(
+    prediction: Prediction,
+    method: ObjectsMethod | None = None,
+    *,
+    check: Callable[[], None] | None = None,
+) -> Generator[tuple[int, int], None, Labelling]:
+    """Do what :func:`run_objects` does, and tell how far it is.
+
+    Yields
+    ------
+    tuple of int
+        Steps done, and steps in all as far as it is known.
+
+    Returns
+    -------
+    Labelling
+    """
     method = method or prediction.card.default_objects
     chosen = METHODS.load(method.method)
     options = parse_options(method)
+    _check_fit(prediction, chosen, method.method)
+    timed = "T" in prediction.axes
+    link, warnings = possible_link(method, timed, chosen.makes_objects)
+    written = ObjectsMethod(method=method.method, options=options.model_dump(), link=link)
+    run = _Frames(prediction, written, chosen, check or (lambda: None))
+    made = yield from run.label()
+    return Labelling(
+        labels=_assemble(made, run.highest, timed, chosen.makes_objects),
+        axes=prediction.axes.canonical.without("C"),
+        method=written,
+        makes_objects=chosen.makes_objects,
+        count=run.highest,
+        tracks=run.linker.tracks() if run.linker is not None else None,
+        warnings=warnings,
+        counted=tuple(run.counted),
+    )
+
+
+def _check_fit(prediction: Prediction, chosen: Method, name: str) -> None:
     representation = prediction.card.representation
     if representation not in chosen.representations:
         raise RecipeError(
-            f"The objects method {method.method!r} can not be used with the model "
+            f"The objects method {name!r} can not be used with the model "
             f"{prediction.card.name!r}, which predicts {_MEANING[representation]}. "
             f"Choose one of: {', '.join(suitable_methods(representation))}."
         )
@@ -123,25 +173,6 @@ def run_objects(
             f"Objects are made of probabilities, but this prediction holds {prediction.kind}. "
             'Predict again with keep="probabilities".'
         )
-    timed = "T" in prediction.axes
-    link, warnings = possible_link(method, timed, chosen.makes_objects)
-    frames = _segmented(prediction, chosen, options, check)
-    if link is not None:
-        made, tracks = _collect(link_frames(frames, link), objects=True)
-    elif chosen.makes_objects:
-        made, tracks = _collect(_numbered(frames), objects=True)
-    else:
-        made, tracks = _collect(frames, objects=False)
-    highest = max((int(labels.max(initial=0)) for labels in made), default=0)
-    return Labelling(
-        labels=_assemble(made, highest, timed, chosen.makes_objects),
-        axes=prediction.axes.canonical.without("C"),
-        method=ObjectsMethod(method=method.method, options=options.model_dump(), link=link),
-        makes_objects=chosen.makes_objects,
-        count=highest,
-        tracks=tracks,
-        warnings=warnings,
-    )
 
 
 def possible_link(
@@ -169,42 +200,66 @@ def possible_link(
     return None, (f"Objects were not linked through time: {why}",)
 
 
-def _segmented(
-    prediction: Prediction, chosen: Method, options: BaseModel, check: Callable[[], None] | None
-) -> Generator[NDArray[np.integer], None, None]:
-    probabilities = prediction.probabilities
-    for frame in probabilities if "T" in prediction.axes else probabilities[None]:
-        if check is not None:
-            check()
-        yield chosen.function(frame, options, prediction.card.representation)
+@dataclass
+class _Frames:
+    """Labels one frame after another, and keeps what is told of them at the end."""
 
+    prediction: Prediction
+    method: ObjectsMethod
+    chosen: Method
+    check: Callable[[], None]
+    highest: int = 0
+    linker: Linker | None = None
+    counted: list[Counted | None] = field(default_factory=list)
 
-def _numbered(
-    frames: Iterable[NDArray[np.integer]],
-) -> Generator[NDArray[np.integer], None, None]:
-    """Give every object of every frame a number of its own."""
-    total = 0
-    for frame in frames:
-        labels, count = scan_order(frame)
-        if total:
-            # Added in 64 bits: int32 would overflow silently.
-            labels = np.where(labels > 0, labels.astype(np.int64) + total, 0)
-        total += count
-        yield labels
+    def label(self) -> Generator[tuple[int, int], None, list[NDArray[np.integer]]]:
+        """Return all frames, kept small: a long movie is many."""
+        probabilities = self.prediction.probabilities
+        frames = probabilities if "T" in self.prediction.axes else probabilities[None]
+        if self.method.link is not None:
+            shape = frames.shape[2:]
+            self.linker = Linker(self.method.link, np.zeros(shape, np.int32), parts_of(shape))
+        made: list[NDArray[np.integer]] = []
+        for number, frame in enumerate(frames):
+            self.check()
+            labels = yield from self._label(frame, number, len(frames))
+            made.append(
+                labels.astype(
+                    smallest_label_dtype(self.highest, objects=self.chosen.makes_objects),
+                    copy=False,
+                )
+            )
+        return made
 
-
-def _collect(
-    steps: Generator[NDArray[np.integer], None, Tracks | None], *, objects: bool
-) -> tuple[list[NDArray[np.integer]], Tracks | None]:
-    """Return all frames, kept small (a long movie is many), and the value at the end."""
-    made: list[NDArray[np.integer]] = []
-    while True:
-        try:
-            labels = next(steps)
-        except StopIteration as end:
-            return made, end.value
-        highest = int(labels.max(initial=0))
-        made.append(labels.astype(smallest_label_dtype(highest, objects=objects)))
+    def _label(
+        self, frame: NDArray[Any], number: int, of: int
+    ) -> Generator[tuple[int, int], None, NDArray[np.integer]]:
+        """Label a frame; ids are those of the whole movie."""
+        offset = 0 if self.linker is not None else self.highest
+        steps = label_frame(
+            frame, self.method, self.prediction.card.representation, offset, self.check
+        )
+        labels, found = yield from frame_counted(steps, number, of)
+        if not self.chosen.makes_objects:
+            self.highest = max(self.highest, int(labels.max(initial=0)))
+            self.counted.append(None)
+            return labels
+        if found is None:
+            labels, count = scan_order(labels)
+            if offset:
+                # Added in 64 bits: int32 would overflow silently.
+                labels = np.where(labels > 0, labels.astype(np.int64) + offset, 0)
+        else:
+            count = len(found.ids)
+        if self.linker is not None:
+            labels = labels.astype(np.uint32, copy=False)
+            ids = self.linker.link(labels, count, self.check)
+            self.highest = max(self.highest, int(ids.max(initial=0)))
+            found = found.renumbered(ids) if found is not None else None
+        else:
+            self.highest = offset + count
+        self.counted.append(found)
+        return labels
 
 
 def _assemble(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from unet_studio.errors import ImageError, RecipeError
 from unet_studio.images.normalisation import (
-    NORMALISERS,
-    check_normalisation,
     fixed_scaling,
     percentile_scaling,
+    pretrained_scaling,
     sample_for_statistics,
     zscore_scaling,
 )
+from unet_studio.images.normalisers import NORMALISERS, check_normalisation
 from unet_studio.recipe import Normalisation
 
 RNG = np.random.default_rng(5)
+# What a normaliser can not do without.
+NEEDED = {"steps": {"steps": [{"method": "zscore"}, {"method": "linear", "offset": 1.0}]}}
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def image() -> np.ndarray:
 @pytest.mark.parametrize("value", [0, 7, -3.5])
 def test_a_constant_image_becomes_zero(name: str, value: float) -> None:
     flat = np.full((1, 20, 20), value)
-    scaling = NORMALISERS.load(name)(sample_for_statistics(flat))
+    scaling = NORMALISERS.load(name)(sample_for_statistics(flat), **NEEDED.get(name, {}))
     if name == "fixed":  # scales by given numbers, whatever the image holds
         assert (scaling.apply(flat) == np.float32(value)).all()
         return
@@ -186,7 +189,7 @@ def test_the_scaling_of_finite_images_is_what_it_always_was(joint: bool, dtype: 
 @pytest.mark.parametrize("name", NORMALISERS.names())
 @pytest.mark.parametrize("blank", [0, 1])
 def test_a_channel_of_nan_counts_as_constant(name: str, blank: int, image: np.ndarray) -> None:
-    normaliser = NORMALISERS.load(name)
+    normaliser = partial(NORMALISERS.load(name), **NEEDED.get(name, {}))
     other = 1 - blank
     alone = normaliser(sample_for_statistics(image[other : other + 1]))
     image[blank] = np.nan
@@ -218,8 +221,12 @@ def test_every_channel_is_measured_where_it_is_finite(image: np.ndarray) -> None
         ("percentile", {"clip": [1]}, "clip is"),
         ("percentile", {"clip": 3}, "Its options are: low"),
         ("percentile", {"joint": "no"}, "joint is 'no'"),
-        ("zscore", {"low": 1}, "no option 'low'. It has no options"),
+        ("zscore", {"low": 1}, "no option 'low'. Its options are: joint, eps"),
+        ("steps", {}, "Its options are: steps"),
+        ("steps", {"steps": [{"method": "fantasy"}]}, "no step 'fantasy'"),
         ("fixed", {"std": [0.0]}, "deviations positive"),
+        ("pretrained", {"span": [255, 0]}, "the smaller one first"),
+        ("pretrained", {"mean": [1, 2], "std": [1, 2, 3]}, "do not fit"),
         ("fixed", {"mean": [1, 2], "std": [1, 2, 3]}, "do not fit"),
         ("fixed", {"mean": ["red"]}, "Its options are: mean, std"),
         ("nothing", {}, "Known: percentile, zscore, fixed"),
@@ -243,3 +250,23 @@ def test_options_are_checked_without_an_image(method: str, options: dict, helpfu
 )
 def test_good_options_pass(method: str, options: dict) -> None:
     check_normalisation(Normalisation(method=method, options=options))
+
+
+@pytest.mark.parametrize("factor", [1, 257])
+def test_pretrained_brings_any_bit_depth_into_the_range_of_photographs(factor: int) -> None:
+    """As torchvision's ToTensor and Normalize do with 8-bit colours."""
+    image = RNG.integers(0, 256, (3, 40, 40))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = (image / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    sample = sample_for_statistics(image * factor)
+    exact = pretrained_scaling(sample, mean, std, span=(0, 255 * factor))
+    np.testing.assert_allclose(exact.apply(image * factor), expected, atol=1e-5)
+    own = pretrained_scaling(sample, mean, std, joint=True)
+    np.testing.assert_allclose(own.apply(image * factor), expected, atol=0.1)
+
+
+def test_pretrained_clips_what_is_far_beyond_the_image() -> None:
+    image = np.append(RNG.normal(100, 5, 9999), 1e6).reshape(1, 100, 100)
+    scaled = pretrained_scaling(sample_for_statistics(image)).apply(image)
+    assert scaled.max() < 8
+    assert abs(float(np.median(scaled))) < 1

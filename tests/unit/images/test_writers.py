@@ -419,3 +419,13 @@ def test_names_of_results_are_never_shared(stems: list[str], random: Random) -> 
     outputs = [_every_output(p) for p in paths.values()]
     assert len(set().union(*outputs)) == sum(map(len, outputs))
     assert all("_labels" in p.name for p in paths.values())
+
+
+def test_a_file_of_the_user_with_a_results_name_stays(tmp_path):
+    """Hand-made labels beside the image: no record lists them, so they are not ours."""
+    (tmp_path / "a_labels.tif").write_bytes(b"by hand")
+    target = labels_paths(["a.tif"], tmp_path)[Path("a.tif")]
+    assert target == tmp_path / "a_2_labels.tif"
+    record = {"versions": {"napari-unet-studio": "0.1.0"}, "outputs": ["a_labels.tif"]}
+    (tmp_path / "a_labels.tif.json").write_text(json.dumps(record))
+    assert labels_paths(["a.tif"], tmp_path)[Path("a.tif")] == tmp_path / "a_labels.tif"

@@ -7,11 +7,12 @@ from torch import nn
 
 from unet_studio.errors import RecipeError
 from unet_studio.events import Warned
+from unet_studio.inference import choice
 from unet_studio.inference import executor as executor_module
-from unet_studio.inference import precision
 from unet_studio.models.model import Model, load_model
 from unet_studio.models.presets import new_model
 from unet_studio.pipeline import predict
+from unet_studio.recipe import Recipe
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (700, 900)).astype(np.uint16)
 OPTIONS = {"keep": "logits", "precision": "float32", "device": "cpu"}
@@ -166,6 +167,7 @@ def test_no_memory_for_the_trial_of_precisions(model, monkeypatch, tmp_path):
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path))
-    monkeypatch.setattr(precision, "_measure", fail)
-    assert precision.choose_precision(model, torch.device("cpu"), "auto") == "float32"
+    monkeypatch.setattr(choice, "try_out", fail)
+    chosen = choice.choose(model, torch.device("cpu"), Recipe(model="-"), 10**9)
+    assert (chosen.backend, chosen.precision) == ("torch", "float32")
     assert not list(tmp_path.iterdir()), "that is not remembered"

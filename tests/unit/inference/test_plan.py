@@ -56,6 +56,15 @@ def test_too_little_memory_is_said_before_the_run(monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: 2**28)
     plan = resolve(Recipe(model="grey"), GREY, info((9000, 9000), "YX"))
     assert any("256.0 MiB are free" in w for w in plan.warnings)
+    assert any("go through the disk" in w for w in plan.warnings)
+    assert plan.needs_streaming
+
+
+def test_what_goes_through_the_disk_already_is_not_sent_there(monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: 2**24)
+    plan = resolve(Recipe(model="grey"), GREY, info((9000, 9000), "YX"), streamed=True)
+    assert any("smaller tiles" in w for w in plan.warnings)
+    assert not any("through the disk" in w for w in plan.warnings)
 
 
 def test_forecast_counts_what_is_kept():
@@ -147,7 +156,7 @@ def test_three_dimensional_tiles_respect_the_budget(monkeypatch):
 
 
 def test_memory_of_the_gpu_and_of_the_computer_are_kept_apart(monkeypatch):
-    monkeypatch.setattr(planning, "likely_device", lambda name: "cuda")
+    monkeypatch.setattr(planning, "planned_device", lambda recipe: "cuda")
     monkeypatch.setattr(
         planning, "free_memory", lambda device: 8 * 2**30 if device == "cuda" else 2**40
     )
@@ -162,3 +171,14 @@ def test_memory_of_the_gpu_and_of_the_computer_are_kept_apart(monkeypatch):
 def test_devices_that_do_not_exist_are_refused_before_the_run(name):
     with pytest.raises(RecipeError, match="no device called"):
         resolve(Recipe(model="grey", device=name), GREY, info((50, 50), "YX"))
+
+
+def test_a_gpu_gets_no_more_at_once_than_fills_it(monkeypatch):
+    """Or nothing would be left to be copied while it computes."""
+    monkeypatch.setattr(planning, "free_memory", lambda _device: 80 * 2**30)
+    card = GREY
+    volume = as_volume(np.zeros((8192, 8192), np.uint8), "YX")
+    large = resolve(Recipe(model="-", device="cuda"), card, volume.info)
+    assert large.batch == 1
+    small = resolve(Recipe(model="-", device="cuda", tiling=Tiling(tile=256)), card, volume.info)
+    assert small.batch == 16

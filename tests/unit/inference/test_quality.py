@@ -1,12 +1,9 @@
 """What tiles may cost in accuracy: quality, precision, constant tiles."""
 
-import json
-
 import numpy as np
 import pytest
 
 from unet_studio.images.volume import VolumeInfo, as_volume
-from unet_studio.inference import precision
 from unet_studio.inference.plan import resolve
 from unet_studio.models.card import ModelCard
 from unet_studio.models.folding import fold_batch_norms
@@ -56,7 +53,7 @@ def test_work_of_exact_tiles_is_bounded():
 
 def test_flips_fall_with_the_halo_and_end_at_none():
     model = new_model("unet-tiny", seed=3)
-    flips = seam_flips(model.network, 1, 2, 16, model.card.halo)
+    flips = seam_flips(model.network, 1, (16, 16), model.card.halo)
     assert flips == model.card.seam_flips
     halos, shares = zip(*flips, strict=True)
     assert list(halos) == sorted(halos)
@@ -94,50 +91,6 @@ def test_half_precision_is_close_and_recorded():
     difference = np.abs(full.probabilities.astype(float) - half.probabilities)
     assert 0 < difference.max()
     assert difference.mean() < 0.01
-
-
-def test_automatic_precision_is_measured_once_and_remembered(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path))
-    measured = []
-
-    def fake(model, device, rival):
-        measured.append(rival)
-        return True
-
-    monkeypatch.setattr(precision, "_is_better", fake)
-    model = new_model("unet-tiny")
-    image = np.random.default_rng(0).random((64, 64))
-    assert resolve(Recipe(model="-"), model.card, as_volume(image).info).precision == "float32"
-    records = [predict(image, model, device="cpu").record["precision"] for _ in range(2)]
-    assert records == ["bfloat16", "bfloat16"]
-    assert measured == ["bfloat16"]
-    # The plan, and with it the forecast, knows by now.
-    info = as_volume(image).info
-    assert resolve(Recipe(model="-", device="cpu"), model.card, info).precision == "bfloat16"
-    (tmp_path / "precision.json").write_text("{ torn")
-    predict(image, model, device="cpu")
-    assert len(measured) == 2
-    assert json.loads((tmp_path / "precision.json").read_text())
-
-
-def test_a_precision_that_changes_the_result_is_not_taken(monkeypatch):
-    """Also where it is faster."""
-    import torch
-
-    class Fragile(torch.nn.Module):
-        stride = 16
-
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, x):
-            return (x * 1000 + self.weight) - x * 1000 + 1e-3 * x
-
-    from unet_studio.models.model import Model
-
-    model = Model(new_model("unet-tiny").card, Fragile().eval())
-    assert not precision._is_better(model, torch.device("cpu"), "bfloat16")
 
 
 @pytest.mark.parametrize("preset", ["unet-tiny", "resnet18"])
@@ -188,9 +141,9 @@ def test_a_repeated_constant_tile_is_computed_once(monkeypatch):
     runs = []
     original = Executor._forward
 
-    def count(self, stack):
-        runs.append(len(stack))
-        return original(self, stack)
+    def count(self, blocks, keeps):
+        runs.append(len(blocks))
+        return original(self, blocks, keeps)
 
     monkeypatch.setattr(Executor, "_forward", count)
     tiled = predict(image, model, precision="float32", tiling={"tile": 304})

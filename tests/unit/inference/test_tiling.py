@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_studio.errors import RecipeError
-from unet_studio.inference.tiling import plan_axis, plan_axis_blended, plan_tiles
+from unet_studio.inference.tiling import plan_axis, plan_axis_blended, plan_patches, plan_tiles
 
 STRIDES = st.sampled_from([1, 2, 8, 16, 32])
 
@@ -78,3 +78,21 @@ def test_no_more_tiles_than_needed_and_no_larger_than_needed():
     assert plan.count == 4
     # Two tiles along 1040 need not be 1024 long.
     assert plan.tile_shape == (624, 800)
+
+
+@pytest.mark.parametrize(
+    ("length", "patch", "starts"),
+    [
+        (60, 24, [0, 12, 24, 36]),
+        (61, 24, [0, 9, 18, 28, 37]),
+        (24, 24, [0]),
+        (10, 24, [0]),
+        (110, 64, [0, 23, 46]),
+    ],
+)
+def test_patches_start_where_nnunet_starts_them(length, patch, starts):
+    """From ``compute_steps_for_sliding_window`` with half a patch of overlap."""
+    plan = plan_patches((length,), (patch,), 0.5)
+    assert [span.start for span in plan.axes[0]] == starts
+    assert plan.tile_shape == (patch,)
+    assert plan.blend

@@ -1,0 +1,126 @@
+"""How much memory a run will need, before it starts.
+
+Constants are measured: `benchmarks/forecast.py` compares the forecast with the
+growth of real processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unet_studio.images.limits import readable_size
+from unet_studio.images.volume import VolumeInfo
+from unet_studio.inference.planes import PlaneView, slab_bytes
+from unet_studio.inference.tiling import TilePlan
+from unet_studio.models.card import ModelCard
+
+# Probabilities are kept as float16; the objects step works on one frame with
+# about this many bytes per pixel (measured on the watershed).
+PROBABILITY_BYTES = 2
+OBJECTS_BYTES_PER_PIXEL = 40
+_LABEL_BYTES = 4
+# Of an image that goes through the disk, objects are made in blocks of about this size.
+OBJECTS_BLOCK_PIXELS = 2048 * 2048
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Expected peaks of memory, in bytes above what the process uses already.
+
+    Attributes
+    ----------
+    held : int
+        Of the computer's memory, with the results held there.
+    streamed : int
+        The same with the results going through the disk.
+    device : int
+        Of the GPU's memory; 0 on a CPU.
+    """
+
+    held: int
+    streamed: int
+    device: int
+
+
+def forecast(
+    card: ModelCard,
+    info: VolumeInfo,
+    tiles: TilePlan,
+    batch: int,
+    device: str,
+    width: int,
+    *,
+    flips: bool,
+    views: Sequence[PlaneView] = (),
+) -> Forecast:
+    """Forecast the peaks of a run.
+
+    Parameters
+    ----------
+    card : ModelCard
+    info : VolumeInfo
+    tiles : TilePlan
+    batch : int
+        Tiles per forward pass.
+    device : str
+    width : int
+        Bytes of a number that the network computes with.
+    flips : bool
+        Whether mirror images are averaged.
+    views : sequence of PlaneView
+        Planes along Z that are predicted, too.
+    """
+    voxels = math.prod(info.length(a) for a in "TZYX")
+    frame = voxels // info.length("T")
+    # Tiles of other planes are held beside a slab of these.
+    tile = max(math.prod(t.tile_shape) for t in (tiles, *(v.tiles for v in views))) * batch
+    network = 4 * card.parameters
+    kept = voxels * card.out_channels * PROBABILITY_BYTES
+    summed = 0
+    if tiles.blend and tiles.count > 1:  # float32 sums of a slab, its mean, those being written
+        across = math.prod(tiles.shape) // tiles.shape[tiles.slab_axis]
+        slab = across * tiles.tile_shape[tiles.slab_axis]
+        summed = slab * (3 * card.out_channels + 1) * 4
+    summed += max((slab_bytes(view, card) for view in views), default=0)
+    labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
+    block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
+    activations = int(card.bytes_per_pixel * tile * width / 4)
+    if flips:  # the sum, and what is turned back to be added to it
+        activations += tile * 2 * 4 * card.out_channels
+    on_device = 0
+    raw, read = info.dtype.itemsize, _channels_read(card, info)
+    if device.startswith("cuda"):
+        # Tiles as they are stored, read ahead and page-locked; results on their way out.
+        copies = tile * (10 * raw * read + 10 * 2 * card.out_channels)
+        # Of the tile that waits for its turn, or goes back.
+        beside = tile * ((raw + 4) * read + width * card.in_channels + 2 * card.out_channels)
+        on_device, activations = network + activations + beside, 0
+    else:
+        # The tile at work as stored, as a batch, the next one; scaled, and as the network takes
+        # it; and what comes back of the network or waits to be written.
+        copies = tile * ((3 * raw + 4) * read + 4 * card.in_channels)
+        copies += tile * (2 * 4 + 4 * 2) * card.out_channels
+    # The network's activations are gone when objects are made.
+    held = network + kept + summed + max(activations + copies, labelling)
+    streamed = network + summed + max(activations + copies, block)
+    return Forecast(held, streamed, on_device)
+
+
+def _channels_read(card: ModelCard, info: VolumeInfo) -> int:
+    """Return how many channels a tile has as it is read; colours may be mixed into one."""
+    return min(info.channels, max(card.in_channels, 3 if info.rgb else 1))
+
+
+def shortage(where: str, needed: int, free: int | None, *, by_disk: bool) -> list[str]:
+    """Return a warning if more is needed than is free, and what may help, in words."""
+    if free is None or needed <= free:
+        return []
+    instead = "choose smaller tiles"
+    if by_disk:
+        instead = "go through the disk (--through-disk, or the box in the window)"
+    return [
+        f"This needs about {readable_size(needed)} {where}, but {readable_size(free)} are free. "
+        f"Close other programs, segment a part of the image, or {instead}."
+    ]

@@ -1,0 +1,248 @@
+"""The optional back end for CPUs: OpenVINO runs what torch has loaded.
+
+A network is traced on a small image, converted, and kept in the user's cache
+folder under a hash of its weights and of all versions; converting takes about a
+second, reading back a tenth. It is compiled for each shape of tile.
+
+The conversion calls OpenVINO's frontend for PyTorch by itself and not
+``openvino.convert_model``, which reports each use to its makers over the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unet_studio.errors import BackendError, UNetStudioError
+from unet_studio.inference.cache import cache_folder
+from unet_studio.inference.memory import is_out_of_memory
+from unet_studio.inference.precision import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unet_studio.models.model import Model
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+_POLL_MS = 50
+_KEPT_SHAPES = 2  # compiled; each holds memory for its activations
+_KEPT_NETWORKS = 8  # on the disk
+_FILES = ("network.xml", "network.bin")
+
+
+def runs_in(precision: str) -> bool:
+    """Whether the processor computes in a precision, as OpenVINO sees it."""
+    import openvino
+
+    found = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return _CAPABILITIES[precision] in found
+
+
+class OpenVinoNetwork:
+    """A network that takes and gives torch tensors, and runs in OpenVINO.
+
+    Parameters
+    ----------
+    model : Model
+        Left as it is.
+    precision : {"float32", "bfloat16", "float16"}
+    check : callable
+        Called about 20 times a second while the network runs. What it raises stops it
+        before its next layer.
+
+    Raises
+    ------
+    BackendError
+        If OpenVINO can not run the network, or not in that precision.
+    """
+
+    def __init__(
+        self, model: Model, precision: str, check: Callable[[], None] = lambda: None
+    ) -> None:
+        if not runs_in(precision):
+            raise BackendError(
+                f"OpenVINO does not compute in {precision} on this processor. Use float32 or "
+                "auto, or the back end torch."
+            )
+        self._check = check
+        self._name = model.card.name
+        self._graph = converted(model)
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Pinned threads would share two cores of many with whatever else is pinned.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._requests: dict[tuple[int, ...], Any] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of float32, axes (N, C, [Z,] Y, X).
+
+        Raises
+        ------
+        BackendError
+            If OpenVINO fails for anything but want of memory.
+        """
+        import openvino
+
+        image = openvino.Tensor(tensor.contiguous().numpy(), shared_memory=True)
+        with _explained(self._name):
+            request = self._request(tuple(tensor.shape))
+            request.start_async({0: image})
+        try:
+            with _explained(self._name):
+                while not request.wait_for(_POLL_MS):
+                    self._check()
+        except BaseException:
+            self._requests.clear()
+            _stop(request)
+            raise
+        # Copied: the next run of the request fills the same memory.
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        import openvino
+
+        request = self._requests.pop(shape, None)
+        if request is None:
+            while len(self._requests) >= _KEPT_SHAPES:
+                del self._requests[next(iter(self._requests))]
+            self._graph.reshape(openvino.PartialShape(list(shape)))
+            compiled = openvino.Core().compile_model(self._graph, "CPU", self._settings)
+            request = compiled.create_infer_request()
+        self._requests[shape] = request  # the last used is last
+        return request
+
+
+def converted(model: Model) -> Any:
+    """Return a model's network as an OpenVINO graph of any image size, from the cache if it can.
+
+    Parameters
+    ----------
+    model : Model
+
+    Raises
+    ------
+    BackendError
+        If it can not be converted.
+    """
+    folder = cache_folder() / "openvino" / _digest(model)
+    graph = _read(folder)
+    if graph is None:
+        with _explained(model.card.name):
+            graph = _convert(model)
+        _keep(graph, folder)
+    return graph
+
+
+def _convert(model: Model) -> Any:
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    card = model.card
+    network = prepare(model.network, card, torch.device("cpu"), "float32")
+    example = torch.rand(1, card.in_channels, *[2 * stride for stride in card.strides])
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch's, that tracing will go one day
+        decoder = TorchScriptPythonDecoder(
+            network,
+            example_input=example,
+            shared_memory=False,
+            trace_kwargs={"check_trace": False},
+        )
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        return frontend.convert(frontend.load(decoder))
+
+
+def _digest(model: Model) -> str:
+    """Return a hash of all that a converted network depends on."""
+    digest = hashlib.sha256()
+    for package in ("napari-unet-studio", "torch", "openvino"):
+        digest.update(f"{package} {version(package)}\n".encode())
+    digest.update(repr(model.network).encode())
+    digest.update(model.card.model_dump_json(include={"architecture", "options"}).encode())
+    for name, value in model.network.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def _read(folder: Path) -> Any:
+    """Return the graph that a folder of the cache holds; None if it is not whole."""
+    import openvino
+
+    try:
+        sums = json.loads((folder / "sums.json").read_text(encoding="utf-8"))
+        # No format of weights would notice a flipped bit.
+        if sums != {name: _sum(folder / name) for name in _FILES}:
+            return None
+        os.utime(folder)  # used now: others go first
+        return openvino.Core().read_model(*(str(folder / name) for name in _FILES))
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _keep(graph: Any, folder: Path) -> None:
+    """Put a graph into the cache. One that can not be written only costs time."""
+    import openvino
+
+    scratch = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        openvino.save_model(graph, str(scratch / _FILES[0]), compress_to_fp16=False)
+        sums = {name: _sum(scratch / name) for name in _FILES}
+        (scratch / "sums.json").write_text(json.dumps(sums))
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        scratch.rename(folder)
+        known = sorted(folder.parent.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+        for old in known[:-_KEPT_NETWORKS]:
+            shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:
+        logging.getLogger(__name__).info("The converted network is not kept: %s", error)
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stop(request: Any) -> None:
+    """Stop a running request, and wait until it has let go of its input."""
+    try:
+        request.cancel()
+        request.wait()
+    except RuntimeError:
+        pass  # that is how it says that it was stopped
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn OpenVINO's errors into ours, but for those of memory."""
+    try:
+        yield
+    except Exception as error:  # its own are of several kinds, with no base in common
+        if isinstance(error, UNetStudioError) or is_out_of_memory(error):
+            raise
+        # Of what torch said while it was traced, only that; of a failed check its last line.
+        said = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise BackendError(
+            f"OpenVINO can not run the model {name!r} ({said[-1][:200]}). Use the back end torch."
+        ) from error
