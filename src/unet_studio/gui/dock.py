@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 # run_or_cancel(), choose_layer(layer), stop_work(), shut_down(), set_theme(name).
 TABS: Registry[Any] = Registry(
     "tab",
-    {"Segment": "unet_studio.gui.segment_tab:SegmentTab"},
+    {
+        "Segment": "unet_studio.gui.segment_tab:SegmentTab",
+        "Click": "unet_studio.gui.click_tab:ClickTab",
+        "Refine": "unet_studio.gui.refine_tab:RefineTab",
+        "Batch": "unet_studio.gui.batch_tab:BatchTab",
+    },
     entry_points="unet_studio.tabs",
 )
 # Free of napari's own keys; acts on the tab in front.
 RUN_KEY = "Control-Shift-U"
-_WIDTH = 350
+_WIDTH = 370
 
 
 class StudioWidget(QWidget):
@@ -79,6 +84,7 @@ class StudioWidget(QWidget):
         if self._shut:
             return
         self._shut = True
+        self.header.stop_work()
         for index in range(self.tabs.count()):
             self.tabs.widget(index).shut_down()
         self._viewer.bind_key(RUN_KEY, None)
@@ -101,6 +107,7 @@ class StudioWidget(QWidget):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop all work when napari's window closes."""
         if event.type() == QEvent.Type.Close and watched is self._window:
+            self.header.stop_work()
             for index in range(self.tabs.count()):
                 self.tabs.widget(index).stop_work()
         return False

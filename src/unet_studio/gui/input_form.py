@@ -12,10 +12,11 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from unet_studio.axes import AXIS_WORDS
 from unet_studio.errors import UNetStudioError
+from unet_studio.gui.further_channels import FurtherChannels
 from unet_studio.gui.layer_box import ImageLayerBox
 from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
 from unet_studio.gui.options_form import form_layout, show_row
-from unet_studio.recipe import Quality
+from unet_studio.recipe import Planes, Quality
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -49,6 +50,10 @@ class InputChoice:
         How much context tiles get; see :class:`~unet_studio.recipe.Tiling`.
     flips : bool
         Average over mirror images.
+    planes : {"xy", "three"}
+        Planes of a stack that a 2D model looks at.
+    further : tuple of napari image layers
+        The model's second and later channels, where ``layer`` is the first.
     """
 
     layer: Image
@@ -57,6 +62,8 @@ class InputChoice:
     channels: tuple[int, ...] | None
     quality: Quality
     flips: bool
+    planes: Planes
+    further: tuple[Image, ...] = ()
 
 
 class InputForm(QWidget):
@@ -69,6 +76,7 @@ class InputForm(QWidget):
         self._card: ModelCard | None = None
         self._chosen_axes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._watched: Any = None
+        self._has_planes = False
         self.layer_box = ImageLayerBox(viewer)
         self.axes_box = _box(
             "What the dimensions of this image are. It can not be seen from the numbers alone: "
@@ -91,6 +99,12 @@ class InputForm(QWidget):
             "Let the network look at mirror images too, and average: often a little better, "
             "and 4 times slower (8 times with a 3D model)."
         )
+        self.planes_box = QCheckBox()
+        self.planes_box.setAccessibleName("Three planes")
+        self.planes_box.setToolTip(
+            "Let the network look at the XZ and YZ planes of the stack, too, and average: "
+            "steadier from plane to plane where voxels are about cubes, and 3 times slower."
+        )
         self._form = form_layout(self)
         self._form.addRow("Layer", self.layer_box)
         self._form.addRow("Axes", self.axes_box)
@@ -98,13 +112,17 @@ class InputForm(QWidget):
         self._form.addRow("Channel", self.channels_box)
         self._form.addRow("Tiles", self.quality_box)
         self._form.addRow("Average flips", self.flips_box)
+        self._form.addRow("Three planes", self.planes_box)
+        self.further = FurtherChannels(viewer, self._form, self.level_box)
         self.set_tiled(False)
+        self.further.changed.connect(self._on_further)
         self.layer_box.layer_changed.connect(self._on_layer)
         self.axes_box.currentIndexChanged.connect(self._on_axes)
         self.level_box.currentIndexChanged.connect(self._on_level)
         self.channels_box.currentIndexChanged.connect(self._emit)
         self.quality_box.currentIndexChanged.connect(self._emit)
         self.flips_box.toggled.connect(self._emit)
+        self.planes_box.toggled.connect(self._emit)
         self._on_layer()
 
     def value(self) -> InputChoice | None:
@@ -119,7 +137,17 @@ class InputForm(QWidget):
             _as_tuple(self.channels_box.currentData()),
             self.quality_box.currentData(),
             self.flips_box.isChecked(),
+            "three" if self._has_planes and self.planes_box.isChecked() else "xy",
+            self.further.value(),
         )
+
+    def add_row(self, title: str, field: QWidget) -> None:
+        """Add a row of the caller's own below, so that all align."""
+        self._form.addRow(title, field)
+
+    def show_row(self, field: QWidget, visible: bool) -> None:
+        """Show or hide one of these."""
+        show_row(self._form, field, visible)
 
     def set_tiled(self, tiled: bool) -> None:
         """Offer the quality of tiles where there is more than one, or it was changed."""
@@ -127,14 +155,17 @@ class InputForm(QWidget):
         show_row(self._form, self.quality_box, tiled or changed)
 
     def set_card(self, card: ModelCard | None) -> None:
-        """Offer the channels that suit a model."""
+        """Offer what suits a model: its channels, and flips as it wants them."""
         self._card = card
         self._list_channels()
+        self._offer_planes()
+        self.flips_box.setChecked(card is not None and card.flips)
         self.changed.emit()
 
     def disconnect_viewer(self) -> None:
         """Stop following the viewer."""
         self.layer_box.disconnect_viewer()
+        self.further.disconnect_viewer()
         self._watch(None)
 
     def _on_layer(self) -> None:
@@ -146,6 +177,7 @@ class InputForm(QWidget):
         self._list_axes(self.layer_box.value())
         self._list_levels(self.layer_box.value())
         self._list_channels()
+        self._offer_planes()
         self.changed.emit()
 
     def _watch(self, layer: Image | None) -> None:
@@ -182,9 +214,17 @@ class InputForm(QWidget):
         show_row(self._form, self.level_box, len(entries) > 1)
 
     def _list_channels(self) -> None:
+        self.further.offer(further_channels(self._card, self._info()))
         entries = channel_entries(self._card, self._info())
         _fill(self.channels_box, entries, _as_tuple(self.channels_box.currentData()))
         show_row(self._form, self.channels_box, len(entries) > 1)
+
+    def _offer_planes(self) -> None:
+        """Offer three planes where there are three, and the model does not see them all."""
+        info = self._info()
+        two = self._card is not None and self._card.ndim == 2
+        self._has_planes = two and info is not None and "Z" in info.axes
+        show_row(self._form, self.planes_box, self._has_planes)
 
     def _info(self) -> VolumeInfo | None:
         layer = self.layer_box.value()
@@ -204,6 +244,10 @@ class InputForm(QWidget):
         else:
             self._chosen_axes[layer] = chosen
         self._list_channels()
+        self._offer_planes()
+        self.changed.emit()
+
+    def _on_further(self) -> None:
         self.changed.emit()
 
     def _on_level(self, _index: int) -> None:
@@ -211,6 +255,13 @@ class InputForm(QWidget):
 
     def _emit(self, _index: int = 0) -> None:
         self.changed.emit()
+
+
+def further_channels(card: ModelCard | None, info: VolumeInfo | None) -> int:
+    """Return how many channels of a model an image does not have, and other layers may be."""
+    if card is None or info is None or card.colour or info.rgb or "C" in info.axes:
+        return 0
+    return card.in_channels - 1
 
 
 def channel_entries(

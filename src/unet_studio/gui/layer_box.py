@@ -7,24 +7,35 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from unet_studio.gui.layers import unwrap
+from unet_studio.gui.layers import is_overlay, unwrap
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
 _EMPTY = "Open an image first"
+_CHOOSE = "Choose …"
 
 
 class ImageLayerBox(QComboBox):
-    """Follows additions, removals, new names, and the image that is selected in the list."""
+    """Follows additions, removals, new names, and the image that is selected in the list.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    parent : QWidget, optional
+    optional : bool
+        Nothing is chosen until the user does; the selection in the list does not count.
+    """
 
     layer_changed = Signal()
 
-    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, viewer: Viewer, parent: QWidget | None = None, *, optional: bool = False
+    ) -> None:
         super().__init__(parent)
-        self._viewer = viewer
-        self._layers: list[Image] = []
+        self._viewer, self._optional = viewer, optional
+        self._layers: list[Image | None] = []
         self._named: list[Image] = []
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
@@ -32,11 +43,13 @@ class ImageLayerBox(QComboBox):
         events = viewer.layers.events
         for emitter in (events.inserted, events.removed, events.reordered):
             emitter.connect(self._refresh)
-        viewer.layers.selection.events.active.connect(self._follow_active)
+        if not optional:
+            viewer.layers.selection.events.active.connect(self._follow_active)
         self.currentIndexChanged.connect(self._on_index)
         self._current: Image | None = None
         self._refresh()
-        self._follow_active()
+        if not optional:
+            self._follow_active()
 
     def value(self) -> Image | None:
         """Return the chosen layer."""
@@ -54,7 +67,8 @@ class ImageLayerBox(QComboBox):
         events = self._viewer.layers.events
         for emitter in (events.inserted, events.removed, events.reordered):
             emitter.disconnect(self._refresh)
-        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        if not self._optional:
+            self._viewer.layers.selection.events.active.disconnect(self._follow_active)
         for layer in self._named:
             layer.events.name.disconnect(self._refresh)
         self._named = []
@@ -64,17 +78,19 @@ class ImageLayerBox(QComboBox):
 
         layers = [unwrap(layer) for layer in self._viewer.layers]
         # The last one in the list is drawn on top, and comes first here.
-        self._layers = [layer for layer in reversed(layers) if isinstance(layer, Image)]
-        for layer in self._layers:
+        images = [x for x in reversed(layers) if isinstance(x, Image) and not is_overlay(x)]
+        self._layers = [None, *images] if self._optional else list(images)
+        for layer in images:
             if all(layer is not known for known in self._named):
                 layer.events.name.connect(self._refresh)
-        self._named = list(self._layers)
+        self._named = images
         blocked = self.blockSignals(True)
         self.clear()
-        self.addItems([str(layer.name) for layer in self._layers] or [_EMPTY])
+        names = [_CHOOSE if layer is None else str(layer.name) for layer in self._layers]
+        self.addItems(names or [_EMPTY])
         kept = [i for i, layer in enumerate(self._layers) if layer is self._current]
         self.setCurrentIndex(kept[0] if kept else 0)
-        self.setEnabled(bool(self._layers))
+        self.setEnabled(bool(images))
         self.blockSignals(blocked)
         self._on_index(self.currentIndex())
 

@@ -12,10 +12,11 @@ import numpy as np
 from unet_studio.axes import PIXEL, AmbiguousAxes, Axes, candidate_axes, resolve_axes
 from unet_studio.errors import ImageError
 from unet_studio.gui.placement import Placement, placement_of, world_steps
+from unet_studio.images.stacking import stack_channels
 from unet_studio.images.volume import Volume, check_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari.layers import Image, Labels, Layer
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ METADATA_KEY = "unet_studio"
 # Arrays in memory up to this size are copied when a run starts, so that the
 # run sees one moment of them. A copy of 256 MiB takes about 0.1 s.
 _COPY_LIMIT = 256 * 2**20
+SNAPSHOT_KEYS = ("snapshot", "channels_of")
 _SIGNATURE_VALUES = 65_536
 
 _WORDS = {
@@ -40,6 +42,12 @@ _COLOUR_CANDIDATES = {2: ("YXC",), 3: ("ZYXC", "TYXC"), 4: ("TZYXC",)}
 def unwrap(napari_object: Any) -> Any:
     """Return the object behind napari's plugin proxy, so that ``is`` and weakrefs work."""
     return getattr(napari_object, "__wrapped__", napari_object)
+
+
+def is_overlay(layer: Layer) -> bool:
+    """Whether a layer is one of ours that shows what a model finds, and no image to work on."""
+    record = layer.metadata.get(METADATA_KEY)
+    return isinstance(record, dict) and bool(record.get("overlay"))
 
 
 def axes_candidates(layer: Image) -> tuple[str, ...]:
@@ -122,6 +130,48 @@ def volume_from_layer(layer: Image, chosen_axes: str | None = None, level: int =
     )
 
 
+def stacked_volume(
+    layer: Image, further: Sequence[Image], chosen_axes: str | None = None, level: int = 0
+) -> Volume:
+    """Describe a layer, or several as the channels of one image, without reading a pixel.
+
+    Parameters
+    ----------
+    layer : napari image layer
+    further : sequence of napari image layers
+        Second and later channels; none leaves the layer as it is.
+    chosen_axes, level
+        As for :func:`volume_from_layer`; they count for all of the layers.
+
+    Raises
+    ------
+    AmbiguousAxes, AxesError, ImageError
+        Also if a layer does not lie on the first.
+    """
+    volume = volume_from_layer(layer, chosen_axes, level)
+    if not further:
+        return volume
+    others = []
+    for other in further:
+        if level >= len(level_shapes(other)):
+            raise ImageError(f"The layer {other.name!r} has no level {level}; choose the finest.")
+        others.append(volume_from_layer(other, volume.axes.names, level))
+        if not _same_transform(layer, other):
+            raise ImageError(
+                f"The layer {other.name!r} is turned, sheared or placed in another way than "
+                f"{layer.name!r}. Channels of one image have to lie on each other; resample it."
+            )
+    return stack_channels([volume, *others])
+
+
+def _same_transform(layer: Image, other: Image) -> bool:
+    pairs = (
+        (np.asarray(getattr(one, name)) for one in (layer, other))
+        for name in ("rotate", "shear", "affine")
+    )
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in pairs)
+
+
 @dataclass(frozen=True)
 class LayerSnapshot:
     """An image layer as it was when a run started.
@@ -159,6 +209,13 @@ class LayerSnapshot:
         """The source, or None if it is gone."""
         return self._layer()
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a result's record says of it, under :data:`SNAPSHOT_KEYS`."""
+        facts: dict[str, Any] = {"snapshot": self.taken.isoformat(timespec="seconds")}
+        if self.volume.channel_names:
+            facts["channels_of"] = list(self.volume.channel_names)
+        return facts
+
     def replaced_by_other_shape(self) -> bool:
         """Whether the layer now holds an image of another shape."""
         layer = self.layer
@@ -175,38 +232,52 @@ class LayerSnapshot:
         return _signature(_level_arrays(layer)[self.level]) != self.signature
 
 
-def take_snapshot(layer: Image, chosen_axes: str | None = None, level: int = 0) -> LayerSnapshot:
+def take_snapshot(
+    layer: Image,
+    chosen_axes: str | None = None,
+    level: int = 0,
+    further: Sequence[Image] = (),
+) -> LayerSnapshot:
     """Capture everything of a layer that a run needs.
+
+    Parameters
+    ----------
+    layer : napari image layer
+    chosen_axes, level, further
+        As for :func:`stacked_volume`. Later edits are noticed on the first layer alone.
 
     Raises
     ------
     AmbiguousAxes, AxesError, ImageError
     """
-    volume = volume_from_layer(layer, chosen_axes, level)
-    array: Any = volume.array
-    copied = isinstance(array, np.ndarray) and array.nbytes <= _COPY_LIMIT
-    signature = _signature(array)
+    first = volume_from_layer(layer, chosen_axes, level)
+    volume = stacked_volume(layer, further, chosen_axes, level)
+    arrays = [_level_arrays(one)[level] for one in (layer, *further)]
+    held = all(isinstance(array, np.ndarray) for array in arrays)
+    copied = held and sum(array.nbytes for array in arrays) <= _COPY_LIMIT
+    signature = _signature(first.array)
     if copied:
+        copy = np.array(arrays[0], order="K") if not further else volume.array[:]
         volume = Volume(
-            np.array(array, order="K"), volume.axes, volume.name, volume.source, volume.rgb
+            copy, volume.axes, volume.name, volume.source, volume.rgb, volume.channel_names
         )
-    names = volume.axes.names[: int(layer.ndim)]
+    names = first.axes.names[: int(layer.ndim)]
     factors = tuple(_level_factors(layer, level).tolist())
     return LayerSnapshot(
         volume,
-        placement_of(layer, names, volume.info.length("C"), factors),
+        placement_of(layer, names, first.info.length("C"), factors),
         str(layer.name),
         datetime.now().astimezone(),
         level,
         copied,
-        volume.info.shape,
+        first.info.shape,
         signature,
         weakref.ref(unwrap(layer)),
     )
 
 
 def labels_layer(
-    labels: NDArray[np.integer],
+    labels: NDArray[np.integer] | list[Any],
     placement: Placement,
     name: str,
     *,
@@ -217,8 +288,9 @@ def labels_layer(
 
     Parameters
     ----------
-    labels : array of integers
-        Axes of the source without C.
+    labels : array of integers, or list of lazy ones
+        Axes of the source without C. A list holds the levels of a pyramid, finest
+        first, as the layer takes them; such a layer is only read.
     placement : Placement
     name : str
     measurements : mapping of str to array, optional
@@ -228,13 +300,20 @@ def labels_layer(
     """
     from napari.layers import Labels
 
-    return Labels(
-        placement.arrange(labels),
+    lazy = isinstance(labels, list)
+    # napari takes a list of one array for a list of its planes.
+    data = (labels if len(labels) > 1 else labels[0]) if lazy else placement.arrange(labels)
+    layer = Labels(
+        data,
+        multiscale=lazy and len(labels) > 1,
         name=name,
         features=features_table(measurements or {}),
         metadata={METADATA_KEY: dict(metadata or {})},
         **placement.keywords(),
     )
+    if lazy:  # a store that is open for reading takes no paint
+        layer.editable = False
+    return layer
 
 
 def features_table(measurements: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 
 from unet_studio.errors import UNetStudioError
@@ -52,3 +53,8 @@ def notify_warning(message: str) -> None:
     from napari.utils.notifications import show_warning
 
     show_warning(message)
+
+
+def plain_tooltip(text: str) -> str:
+    """Return a tooltip that shows a text as it is: Qt would follow markup in it."""
+    return f"<p>{html.escape(text).replace(chr(10), '<br>')}</p>"

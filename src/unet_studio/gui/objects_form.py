@@ -23,6 +23,11 @@ _TITLES = {
     "watershed": "Seeded watershed",
 }
 
+_LIVE_TIP = (
+    "After a run, make the objects again whenever an option changes. The network does not run "
+    "again."
+)
+
 
 class ObjectsForm(QWidget):
     """Edits an :class:`~unet_studio.recipe.ObjectsMethod`.
@@ -47,10 +52,7 @@ class ObjectsForm(QWidget):
             "are listed."
         )
         self.live = QCheckBox()
-        self.live.setToolTip(
-            "After a run, make the objects again whenever an option changes. The network does "
-            "not run again."
-        )
+        self.live.setToolTip(_LIVE_TIP)
         self.link = QCheckBox()
         self.link.setAccessibleName("Link objects through time")
         self.link.setToolTip(
@@ -99,6 +101,11 @@ class ObjectsForm(QWidget):
         """Offer linking if the chosen image has a time axis. ``changed`` is not emitted."""
         self._timed = timed
         self._show_link_rows()
+
+    def set_live_possible(self, why_not: str) -> None:
+        """Switch live preview off for a reason, or give it back for none (an empty text)."""
+        self.live.setEnabled(not why_not)
+        self.live.setToolTip(why_not or _LIVE_TIP)
 
     def value(self) -> ObjectsMethod:
         """Return the method with all of its options."""

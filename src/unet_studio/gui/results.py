@@ -48,7 +48,7 @@ class ResultLayer:
 
     def add(
         self,
-        labels: NDArray[np.integer],
+        labels: NDArray[np.integer] | list[Any],
         snapshot: LayerSnapshot,
         name: str,
         measurements: Mapping[str, NDArray[Any]],
@@ -58,8 +58,8 @@ class ResultLayer:
 
         Parameters
         ----------
-        labels : array of integers
-            Axes of the source without C.
+        labels : array of integers, or list of lazy ones
+            As for :func:`~unet_studio.gui.layers.labels_layer`.
         snapshot : LayerSnapshot
         name : str
         measurements, record : mapping

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
+from unet_studio.errors import ConsentNeeded
 from unet_studio.gui.graphics import block_triton_if_it_would_crash
 from unet_studio.gui.messages import describe
 from unet_studio.gui.worker import Failure, Job, Steps, Success
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from unet_studio.events import CancelToken, Event
     from unet_studio.gui.layers import LayerSnapshot
     from unet_studio.gui.progress import RunProgress
     from unet_studio.pipeline import Segmentation
     from unet_studio.recipe import Recipe
+    from unet_studio.streaming import StreamedSegmentation
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,27 @@ class RunRequest:
     model_name : str
     known_warnings : tuple of str
         Shown to the user before the run; not worth repeating after it.
+    target : Path or None
+        Where the labels go, if the run goes through the disk.
     """
 
     snapshot: LayerSnapshot
     recipe: Recipe
     model_name: str
     known_warnings: tuple[str, ...] = ()
+    target: Path | None = None
 
     @property
     def doing(self) -> str:
         """What the run does, for messages."""
         return f"Segmenting {self.snapshot.name!r} with {self.model_name}"
+
+    @property
+    def left_behind(self) -> str:
+        """What to say of a complete result on the disk that is not shown; mostly nothing."""
+        if self.target is None or not self.target.exists():
+            return ""
+        return f" What was written stays in {self.target}; delete it if you have no use for it."
 
     @property
     def result_name(self) -> str:
@@ -52,6 +66,10 @@ class RunRequest:
     def steps(self) -> Steps:
         """Return the work, for a job's thread. torch is imported there, not here."""
         volume, recipe = self.snapshot.volume, self.recipe
+        if self.target is not None:
+            from unet_studio.gui.disk import streamed_steps
+
+            return streamed_steps(volume, recipe, self.target)
 
         def run(token: CancelToken) -> Generator[Event, None, Segmentation]:
             block_triton_if_it_would_crash()
@@ -69,7 +87,7 @@ class RunResult:
     Attributes
     ----------
     request : RunRequest
-    segmentation : Segmentation
+    segmentation : Segmentation or StreamedSegmentation
     seconds : float
         From the click to the labels.
     warnings : tuple of str
@@ -77,7 +95,7 @@ class RunResult:
     """
 
     request: RunRequest
-    segmentation: Segmentation
+    segmentation: Segmentation | StreamedSegmentation
     seconds: float
     warnings: tuple[str, ...]
 
@@ -89,7 +107,8 @@ class Runner(QObject):
     progressed = Signal(object)  # Started or TileDone
     succeeded = Signal(object)  # RunResult
     failed = Signal(str)
-    cancelled = Signal()
+    consent_needed = Signal(str)  # after "failed": the model, as the recipe names it
+    cancelled = Signal(str)  # what is left on the disk, if anything
     ended = Signal()  # after each of the three above
 
     def __init__(self, parent: QObject) -> None:
@@ -180,7 +199,7 @@ class Runner(QObject):
                 "large to be copied. The result was dropped. Run again."
             )
         if broken:
-            self.failed.emit(broken)
+            self.failed.emit(broken + request.left_behind)
         elif isinstance(outcome, Success):
             segmentation = outcome.value
             seen = dict.fromkeys([*segmentation.warnings, *warnings])
@@ -188,8 +207,10 @@ class Runner(QObject):
             self.succeeded.emit(RunResult(request, segmentation, seconds, fresh))
         elif isinstance(outcome, Failure):
             self.failed.emit(describe(outcome, request.doing))
+            if isinstance(outcome.error, ConsentNeeded):
+                self.consent_needed.emit(request.recipe.model)
         else:
-            self.cancelled.emit()
+            self.cancelled.emit(request.left_behind)
         self.ended.emit()
 
     def _clean_up(self) -> None:

@@ -53,6 +53,11 @@ def cells_brightfield() -> list[Any]:
     return layer_data("cells_brightfield")
 
 
+def membranes_em() -> list[Any]:
+    """Open the electron micrograph."""
+    return layer_data("membranes_em")
+
+
 def nuclei_stack() -> list[Any]:
     """Open the confocal stack."""
     return layer_data("nuclei_stack")

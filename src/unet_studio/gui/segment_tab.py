@@ -17,24 +17,28 @@ from qtpy.QtWidgets import (
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.events import Started, TileDone
+from unet_studio.gui.disk import WHY_NO_PREVIEW, DiskRows, lazy_levels, target_for
 from unet_studio.gui.input_form import InputForm
-from unet_studio.gui.layers import take_snapshot, volume_from_layer
+from unet_studio.gui.layers import SNAPSHOT_KEYS, stacked_volume, take_snapshot
 from unet_studio.gui.messages import notify_error, notify_warning
 from unet_studio.gui.notice import Notice, primary_style
 from unet_studio.gui.objects_form import ObjectsForm
 from unet_studio.gui.preview import Preview
+from unet_studio.gui.recipe_button import SaveRecipeButton
 from unet_studio.gui.results import ResultLayer
 from unet_studio.gui.runs import Runner, RunRequest, RunResult
+from unet_studio.gui.segment_recipe import recipe_for_others, recipe_of
 from unet_studio.gui.settings import Settings, read_settings
 from unet_studio.inference.plan import RunPlan, resolve
-from unet_studio.recipe import Recipe, Tiling
+from unet_studio.pipeline import Segmentation
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
     from unet_studio.gui.model_header import ModelHeader
-    from unet_studio.pipeline import Segmentation
+    from unet_studio.recipe import Recipe
+    from unet_studio.streaming import StreamedSegmentation
 
 _FORECAST_MS = 40
 _SHORT_UNITS = (
@@ -58,6 +62,7 @@ class SegmentTab(QWidget):
         super().__init__()
         self._viewer, self._header, self._settings = viewer, header, settings
         self.input = InputForm(viewer)
+        self.disk = DiskRows(self.input)
         self.objects = ObjectsForm()
         self.objects.live.setChecked(settings.live_preview)
         self.forecast = Notice(viewer.theme)
@@ -69,14 +74,17 @@ class SegmentTab(QWidget):
         self.preview = Preview(self)
         self.result = ResultLayer(viewer)
         self._plan: RunPlan | None = None
+        self._streamed = False
         self._previewed: tuple[Any, Image] | None = None
         self._result_was_there = False
         self._clock: tuple[float, int] | None = None
+        self._stage = ""
         self._forecast_timer = QTimer(self)
         self._forecast_timer.setSingleShot(True)
         self._forecast_timer.setInterval(_FORECAST_MS)
         self._lay_out()
         self._connect()
+        header.recipe = self.recipe
         self._on_model()
         self.update_forecast()
 
@@ -130,7 +138,8 @@ class SegmentTab(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(8)
         for widget in (
-            image_box, objects_box, self.forecast, self.run_button, self.bar, self.summary
+            image_box, objects_box, self.forecast, self.run_button, self.bar, self.summary,
+            SaveRecipeButton(self.recipe),
         ):  # fmt: skip
             outer.addWidget(widget)
         outer.addStretch(1)
@@ -138,6 +147,7 @@ class SegmentTab(QWidget):
     def _connect(self) -> None:
         self._header.changed.connect(self._on_model)
         self.input.changed.connect(self._forecast_timer.start)
+        self.disk.changed.connect(self._forecast_timer.start)
         self.objects.changed.connect(self._on_objects)
         self.objects.live.toggled.connect(self._on_objects)
         self._forecast_timer.timeout.connect(self.update_forecast)
@@ -146,6 +156,7 @@ class SegmentTab(QWidget):
         self.runner.progressed.connect(self._on_progress)
         self.runner.succeeded.connect(self._on_success)
         self.runner.failed.connect(self._on_failure)
+        self.runner.consent_needed.connect(self._header.ask_consent)
         self.runner.cancelled.connect(self._on_cancelled)
         self.runner.ended.connect(self._show_state)
         self.preview.made.connect(self._on_preview)
@@ -158,44 +169,50 @@ class SegmentTab(QWidget):
         self._forecast_timer.stop()
         self._plan = None
         choice, model = self.input.value(), self._header.value()
-        timed = False
+        timed = streamed = False
         if choice is None:
             self.forecast.show_message("info", "Open an image (File › Open Sample has some).")
         elif model is None:
             self.forecast.show_message("info", "Open a model file, or drop one on the window.")
         else:
             try:
-                volume = volume_from_layer(choice.layer, choice.axes, choice.level)
+                volume = stacked_volume(choice.layer, choice.further, choice.axes, choice.level)
                 timed = "T" in volume.axes
                 self.objects.set_timed(timed)  # before the recipe is made
-                self._plan = resolve(
-                    self._recipe(volume.axes.names), model.entry.card, volume.info
-                )
+                card, recipe = model.entry.card, self._recipe(volume.axes.names)
+                self._plan = resolve(recipe, card, volume.info)
+                streamed = self.disk.wanted or self._plan.needs_streaming
+                if streamed:
+                    self._plan = resolve(recipe, card, volume.info, streamed=True)
             except UNetStudioError as error:
                 self.forecast.show_message("warning", str(error))
             else:
                 self.input.set_tiled(self._plan.tiles.count > 1)
-                lines = [self._plan.summary(), *self._plan.warnings]
-                severity = "warning" if self._plan.warnings else "info"
-                self.forecast.show_message(severity, "\n".join(lines))
         self.objects.set_timed(timed)
+        self._streamed = streamed
+        self.objects.set_live_possible(WHY_NO_PREVIEW if streamed else "")
+        self.disk.show_for(choice.layer if choice is not None else None, streamed)
+        if self._plan is not None:
+            lines = [self._plan.summary(), *self._plan.warnings]
+            if streamed:
+                lines.append(self.disk.where())
+            severity = "warning" if self._plan.warnings else "info"
+            self.forecast.show_message(severity, "\n".join(lines))
         self._show_state()
 
     def _recipe(self, axes: str) -> Recipe:
         choice, model = self.input.value(), self._header.value()
         assert choice is not None
         assert model is not None
-        entry = model.entry
-        return Recipe(
-            model=entry.name if entry.origin != "file" else str(entry.path),
-            axes=axes,
-            channels=choice.channels,
-            tiling=Tiling(quality=choice.quality),
-            flips=choice.flips,
-            objects=self.objects.value(),
-            measure=self._settings.measure,
-            device=model.device,
-        )
+        return recipe_of(model, choice, self.objects.value(), self._settings.measure, axes)
+
+    def recipe(self) -> Recipe | None:
+        """Return the recipe for other images; None if there is no model."""
+        model = self._header.value()
+        if model is None:
+            return None
+        objects, measure = self.objects.value(), read_settings().measure
+        return recipe_for_others(model, self.input.value(), objects, measure)
 
     # -- running --------------------------------------------------------------
 
@@ -206,26 +223,34 @@ class SegmentTab(QWidget):
         if choice is None or model is None or plan is None:
             return
         try:
-            snapshot = take_snapshot(choice.layer, choice.axes, choice.level)
-        except (UNetStudioError, MemoryError) as error:
+            target = None
+            if self._streamed:
+                if (folder := self.disk.folder or self.disk.ask()) is None:
+                    return
+                target = target_for(choice.layer, folder)
+            snapshot = take_snapshot(choice.layer, choice.axes, choice.level, choice.further)
+        except (UNetStudioError, OSError, MemoryError) as error:
             message = str(error) or f"There is not enough memory to copy {choice.layer.name!r}."
             return self._on_failure(message)
         self.preview.clear()
         self._previewed = None
         self.summary.show_message("info", "Starting …")
-        self.runner.start(RunRequest(snapshot, plan.recipe, model.entry.name, plan.warnings))
+        self.runner.start(
+            RunRequest(snapshot, plan.recipe, model.entry.name, plan.warnings, target)
+        )
 
     def _on_progress(self, event: Any) -> None:
         if isinstance(event, Started):
-            self._clock = None
+            self._clock, self._stage = None, event.stage.capitalize()
             self.bar.setRange(0, event.total)
-            self.summary.show_message("info", f"{event.stage.capitalize()} …")
+            self.summary.show_message("info", f"{self._stage} …")
         elif isinstance(event, TileDone):
             self.bar.setRange(0, event.total)
             self.bar.setValue(event.done)
-            self.summary.show_message(
-                "info", f"Tile {event.done} of {event.total}{self._left(event)}"
-            )
+            done = f"{self._stage}: {100 * event.done // max(event.total, 1)} %"
+            if self._stage in ("", "Predicting"):
+                done = f"Tile {event.done} of {event.total}"
+            self.summary.show_message("info", done + self._left(event))
         self._show_state()
 
     def _left(self, event: TileDone) -> str:
@@ -243,13 +268,19 @@ class SegmentTab(QWidget):
     def _on_success(self, result: RunResult) -> None:
         request, made = result.request, result.segmentation
         snapshot = request.snapshot
-        record = {**made.record, "snapshot": snapshot.taken.isoformat(timespec="seconds")}
-        self.result.add(made.labels, snapshot, request.result_name, made.features, record)
-        if self._settings.keep_probabilities:
+        record = {**made.record, **snapshot.facts()}
+        labels, notes = made.labels, list(result.warnings)
+        if isinstance(made, Segmentation):
+            where = ""
+        else:
+            source = snapshot.volume.axes.names.replace("C", "")
+            labels = lazy_levels(made.path, made.axes.names, source, snapshot.placement)
+            where = f"In {made.path}. {WHY_NO_PREVIEW}"
+        self.result.add(labels, snapshot, request.result_name, made.features, record)
+        if isinstance(made, Segmentation) and self._settings.keep_probabilities:
             self.preview.keep(made.prediction, self._settings.measure)
             model, layer = self._header.value(), snapshot.layer
             self._previewed = None if model is None or layer is None else (model.entry.path, layer)
-        notes = list(result.warnings)
         if snapshot.edited():
             notes.append(
                 f"The image {snapshot.name!r} was edited while running; the labels show it as it "
@@ -257,7 +288,7 @@ class SegmentTab(QWidget):
             )
         if snapshot.level:
             notes.append(f"Level {snapshot.level} of the multiscale image was segmented.")
-        self._summarise(made, result.seconds, notes)
+        self._summarise(made, result.seconds, notes, where)
         if notes:
             notify_warning(f"{request.result_name}: " + " ".join(notes))
 
@@ -265,11 +296,17 @@ class SegmentTab(QWidget):
         self.summary.show_message("error", message)
         notify_error(message)
 
-    def _on_cancelled(self) -> None:
-        self.summary.show_message("info", "Cancelled; nothing was added.")
+    def _on_cancelled(self, left_behind: str) -> None:
+        self.summary.show_message("info", f"Cancelled; nothing was added.{left_behind}")
         self._viewer.status = "Segmentation cancelled"
 
-    def _summarise(self, made: Segmentation, seconds: float, notes: list[str]) -> None:
+    def _summarise(
+        self,
+        made: Segmentation | StreamedSegmentation,
+        seconds: float,
+        notes: list[str],
+        where: str = "",
+    ) -> None:
         count = made.object_count
         noun = "object" if self.objects.makes_objects() else "class"
         plural = {"object": "objects", "class": "classes"}[noun]
@@ -281,7 +318,8 @@ class SegmentTab(QWidget):
         if splits:
             parts.append(f"{splits:,} split{'s' * (splits != 1)}")
         self.summary.show_message(
-            "warning" if notes else "good", "\n".join([" · ".join(parts), *notes])
+            "warning" if notes else "good",
+            "\n".join(filter(None, [" · ".join(parts), where, *notes])),
         )
         self._viewer.status = f"U-Net Studio: {parts[0]} in {parts[1]}"
 
@@ -299,6 +337,7 @@ class SegmentTab(QWidget):
         model, choice = self._header.value(), self.input.value()
         if (
             self.objects.live.isChecked()
+            and self.objects.live.isEnabled()
             and self.preview.available
             and model is not None
             and choice is not None
@@ -311,7 +350,8 @@ class SegmentTab(QWidget):
         if self._result_was_there and not self.result.in_viewer():
             return  # deleted meanwhile, and deleted it stays
         snapshot = self.result.layer and self.result.layer.metadata.get("unet_studio", {})
-        record = {**made.record, "snapshot": (snapshot or {}).get("snapshot", "")}
+        told = {key: value for key, value in (snapshot or {}).items() if key in SNAPSHOT_KEYS}
+        record = {**made.record, **told}
         self.result.refresh(made.labels, made.features, record)
         self._summarise(made, seconds, [])
 
@@ -327,14 +367,14 @@ class SegmentTab(QWidget):
             not self.runner.cancelling if running else self._plan is not None
         )
         self.run_button.setToolTip(
-            "Stop at the next tile; nothing is added."
+            "Stop at the next tile or block; nothing is added."
             if running
             else "Segment the image into a new labels layer (Ctrl+Shift+U)."
         )
         self.bar.setVisible(running)
 
 
-def _sized(made: Segmentation, size: str) -> str:
+def _sized(made: Segmentation | StreamedSegmentation, size: str) -> str:
     from unet_studio.objects.measurements import units
 
     value = float(np.median(made.measurements[size]))

@@ -25,10 +25,25 @@ from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, Event, Warned
 
 Steps = Callable[[CancelToken], Generator[Event, None, Any]]
+Tell = Callable[[Event], None]
 # How often the window learns of progress: 20 times a second.
 _POLL_MS = 50
 # How long the interpreter waits at its end for a cancelled run to notice.
 _EXIT_GRACE_S = 1.5
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Work that calls back with its events instead of yielding them.
+
+    Attributes
+    ----------
+    work : callable
+        Takes a :class:`~unet_studio.events.CancelToken` and a function to tell events
+        to; returns the result. Called on the job's thread.
+    """
+
+    work: Callable[[CancelToken, Tell], Any]
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ class Job(QObject):
 
     Parameters
     ----------
-    steps : callable
+    steps : callable or Telling
         Takes a :class:`~unet_studio.events.CancelToken`, returns a generator of
         events whose return value is the result. Called on the job's thread.
     parent : QObject
@@ -105,7 +120,7 @@ class Job(QObject):
     warned = Signal(str)
     ended = Signal(object)  # Outcome; exactly once, last
 
-    def __init__(self, steps: Steps, parent: QObject) -> None:
+    def __init__(self, steps: Steps | Telling, parent: QObject) -> None:
         super().__init__(parent)
         self.token = CancelToken()
         self._mailbox = _Mailbox()
@@ -158,12 +173,16 @@ class Job(QObject):
             self._draining = False
 
 
-def _work(steps: Steps, token: CancelToken, mailbox: _Mailbox) -> None:
+def _work(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox) -> None:
     mailbox.close(_run(steps, token, mailbox))
 
 
-def _run(steps: Steps, token: CancelToken, mailbox: _Mailbox) -> Outcome:
+def _run(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox) -> Outcome:
     try:
+        if isinstance(steps, Telling):
+            value = steps.work(token, mailbox.put)
+            token.raise_if_cancelled()
+            return Success(value)
         with closing(steps(token)) as generator:
             while True:
                 token.raise_if_cancelled()
@@ -176,11 +195,11 @@ def _run(steps: Steps, token: CancelToken, mailbox: _Mailbox) -> Outcome:
         return Stopped()
     except BaseException as error:
         details = "".join(traceback.format_exception(error))
-        _forget_frames(error)
+        forget_frames(error)
         return Failure(error, details)
 
 
-def _forget_frames(error: BaseException) -> None:
+def forget_frames(error: BaseException) -> None:
     """Drop the tracebacks of an error and of those behind it: they hold the run's arrays."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
