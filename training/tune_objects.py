@@ -23,19 +23,26 @@ import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
-from train_nuclei import HELD_OUT_EVERY, held_out_paths, read_pair, training_paths
-from unet_studio.models.networks.unet import SLIM_WIDTHS, UNet
+from train_nuclei import (
+    CHECKPOINT,
+    HELD_OUT_EVERY,
+    WIDTHS,
+    held_out_paths,
+    read_pair,
+    training_paths,
+)
+from unet_studio.models.networks.unet import UNet
 from unet_studio.objects.evaluation import Scores, evaluate, pool
 from unet_studio.objects.watershed import WatershedOptions, watershed
 
 STRIDE = 16
 GRID = {
     "threshold": (0.3, 0.4, 0.5),
-    "split_depth": (0.12, 0.18, 0.25),
-    "smoothing": (0.7, 1.0, 1.5),
-    "boundary_weight": (0.0, 0.25),
-    "min_confidence": (0.2, 0.4, 0.6),
-    "min_size": (15, 25),
+    "split_depth": (0.12, 0.2),
+    "smoothing": (0.5, 1.0),
+    "boundary_weight": (0.0,),
+    "min_confidence": (0.3, 0.45, 0.6),
+    "min_size": (6, 12, 20),
 }
 
 
@@ -60,7 +67,7 @@ def predict(net: torch.nn.Module, image: torch.Tensor) -> NDArray[np.float16]:
 def load_network(checkpoint: Path) -> tuple[torch.nn.Module, int]:
     """Return the network with the averaged weights, and the training step they are of."""
     state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    net = UNet(3, 3, SLIM_WIDTHS)
+    net = UNet(3, 3, WIDTHS)
     net.load_state_dict(state["average"])
     return net.eval(), int(state["step"])
 
@@ -88,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    net, step = load_network(args.work / "nuclei_checkpoint.pt")
+    net, step = load_network(args.work / CHECKPOINT)
     paths = {name: held_out_paths(args.data, name) for name in HELD_OUT_EVERY}
     if args.seen:
         paths = {n: sorted(p + training_paths(args.data, n)) for n, p in paths.items()}
