@@ -13,7 +13,9 @@ of this project. Put them into a folder of their own, PEERS:
 
 One that is missing is named in the table. The ResNet U-Nets are first trained
 for a few minutes, once (``--prepare`` does only that). Ways whose key holds a
-word of ``--methods`` are run only (``--methods ours monai-0.25``).
+word of ``--methods`` and none of ``--without`` are run only (``--methods ours
+monai-0.25 --without half bfloat16``). "Best back end" is what ``predict`` takes by
+itself: install the extra ``[cpu]``, or it has nothing to choose from but torch.
 """
 
 from __future__ import annotations
@@ -43,12 +45,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed runs, after a warm-up")
     parser.add_argument("--models", nargs="+", default=["nuclei", "resnet18", "resnet34"])
     parser.add_argument("--methods", nargs="+", default=[], help="words in the keys of methods")
+    parser.add_argument("--without", nargs="+", default=[], help="words in keys to leave out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=WORK, help="keeps trained networks")
     parser.add_argument("--train-steps", type=int, default=150)
     parser.add_argument("--prepare", action="store_true", help="only train the networks")
+    parser.add_argument("--no-memory", action="store_true", help="time only: far quicker")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--child", choices=("prepare", "time", "memory"), help=argparse.SUPPRESS)
     parser.add_argument("--method", help=argparse.SUPPRESS)
@@ -66,7 +70,11 @@ def chosen(args: argparse.Namespace) -> list[Any]:
     return [
         m
         for m in METHODS
-        if m.key == REFERENCE or not args.methods or any(w in m.key for w in args.methods)
+        if m.key == REFERENCE
+        or (
+            (not args.methods or any(word in m.key for word in args.methods))
+            and not any(word in m.key for word in args.without)
+        )
     ]
 
 
@@ -173,7 +181,7 @@ def run_child(args: argparse.Namespace, kind: str, **changes: Any) -> dict[str, 
         values["json"] = Path(folder) / "result.json"
         command = [sys.executable, __file__]
         for name, value in values.items():
-            if name in ("prepare", "home") or value is None or value == []:
+            if name in ("prepare", "home", "no_memory") or value is None or value == []:
                 continue
             items = value if isinstance(value, list) else [value]
             command += [f"--{name.replace('_', '-')}", *map(str, items)]
@@ -209,7 +217,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as home:
             found = run_child(args, "time", models=[model["path"]], home=home)
             for key, result in found.items():
-                if "error" not in result:
+                if "error" not in result and not args.no_memory:
                     result |= run_child(
                         args, "memory", models=[model["path"]], home=home, method=key
                     )

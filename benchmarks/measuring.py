@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BAND = 256
-_PACKAGES = ("torch", "numpy", "zarr", "monai", "nnunetv2")
+_PACKAGES = ("torch", "openvino", "numpy", "zarr", "monai", "nnunetv2")
 
 
 @dataclass(frozen=True)

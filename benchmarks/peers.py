@@ -209,7 +209,7 @@ def nnunet(setting: Setting, *, half: bool) -> Run:
     return run
 
 
-def ours(setting: Setting, *, quality: str, precision: str) -> Run:
+def ours(setting: Setting, *, quality: str, precision: str, backend: str) -> Run:
     """Our public ``predict``: reading, measuring and normalising included."""
 
     def run() -> tuple[Probabilities, str]:
@@ -220,6 +220,7 @@ def ours(setting: Setting, *, quality: str, precision: str) -> Run:
             device=str(setting.device),
             tiling={"quality": quality},
             precision=precision,
+            backend=backend,
         )
         return np.asarray(prediction.probabilities), _remark(prediction.record)
 
@@ -232,7 +233,7 @@ def _remark(record: dict[str, Any]) -> str:
     size = " × ".join(str(n) for n in tiles["shape"])
     count = tiles["count"]
     text = f"{count} tile{'s' * (count != 1)} of {size} px, halo {tiles['halo']}"
-    return f"{text}, {record['precision']}" if "precision" in record else text
+    return f"{text}, {record['backend']} {record['precision']}"
 
 
 def _monai(overlap: float, batch: int, half: bool) -> Method:
@@ -244,11 +245,13 @@ def _monai(overlap: float, batch: int, half: bool) -> Method:
     )
 
 
-def _ours(quality: str, precision: str) -> Method:
+def _ours(quality: str, precision: str, backend: str = "torch") -> Method:
+    best = backend == precision == "auto"
+    how = "best back end" if best else f"{backend}, {precision}"
     return Method(
-        f"ours-{quality}-{precision}",
-        f"**U-Net Studio**, {quality}, {precision}",
-        partial(ours, quality=quality, precision=precision),
+        f"ours-{quality}-{'best' if best else precision}",
+        f"**U-Net Studio**, {quality}, {how}",
+        partial(ours, quality=quality, precision=precision, backend=backend),
     )
 
 
@@ -264,6 +267,6 @@ METHODS: tuple[Method, ...] = (
         partial(nnunet, half=True),
     ),
     *(_ours(q, p) for q in ("exact", "balanced") for p in ("float32", "bfloat16")),
-    _ours("balanced", "auto"),
-    _ours("fast", "auto"),
+    *(_ours(q, "auto") for q in ("balanced", "fast")),
+    *(_ours(q, "auto", "auto") for q in ("exact", "balanced", "fast")),
 )  # fmt: skip

@@ -1,0 +1,95 @@
+"""The page that ``refine.py --report`` writes from a log of measurements."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refine_domains import DOMAINS
+
+_NOTES = [
+    "A simulated annotator paints at most ten strokes of 3 to 5 pixels width per round, in the",
+    "largest errors of the model at hand. Each round starts from the base model with all strokes.",
+    "*Forest* is scikit-image's trainable segmentation (multiscale features, random forest) on",
+    "the same strokes. Dice of the foreground, pooled over the pixels of images that were not",
+    "painted on. *Held back* is what the guard measured, and what it found.",
+]
+
+
+def report(path: Path) -> str:
+    """Return the page, as Markdown.
+
+    Parameters
+    ----------
+    path : Path
+        Log of ``refine.py``; of measurements made twice the last one counts.
+    """
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = ["# Refining from strokes", "", *_NOTES, ""]
+    for name, domain in DOMAINS.items():
+        own = {e["round"]: e for e in entries if e.get("domain") == name and "round" in e}
+        if own:
+            what = f", last layer new ({', '.join(domain.classes)})" if domain.classes else ""
+            lines += [f"## {name}: {domain.title}", "", f"Base: `{domain.base}`{what}.", ""]
+            lines += [*_table(own), ""]
+    lines += _poison([e for e in entries if "poison" in e])
+    lines += _forgetting([e for e in entries if "forgetting" in e])
+    lines += [
+        f"Machine: {platform.machine()}, 2 CPU cores, shared with other work while measuring: "
+        "seconds are upper limits. Steps per round are fixed, not time.",
+        f"Versions: Python {platform.python_version()}, torch {torch.__version__}.",
+        "Command: `python benchmarks/refine.py --data ../shared/data`, see there for its parts.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rounds: dict[Any, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| round | Dice | forest | difference | held back: before, after | finding | steps | s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for number, entry in sorted(rounds.items(), key=lambda item: str(item[0])):
+        if "forest" not in entry:
+            title = "base model" if number == 0 else "full labels"
+            lines.append(f"| {title} | {entry['dice']:.3f} | | | | | {entry.get('steps', '')} | |")
+            continue
+        verdict = entry["verdict"]
+        judged = "" if verdict["old"] is None else f"{verdict['old']:.2f}, {verdict['new']:.2f}"
+        lines.append(
+            f"| {number} | {entry['dice']:.3f} | {entry['forest']:.3f} | "
+            f"{entry['dice'] - entry['forest']:+.3f} | {judged} | {verdict['finding']} | "
+            f"{entry['steps']} | {entry['training']:.0f} |"
+        )
+    return lines
+
+
+def _poison(entries: list[dict[str, Any]]) -> list[str]:
+    if not entries:
+        return []
+    found = [e["verdict"]["finding"] for e in entries]
+    counts = ", ".join(f"{found.count(f)} {f}" for f in sorted(set(found)))
+    judged = sum(e["verdict"]["regions"] > 0 for e in entries)
+    return [
+        "## Strokes of random classes",
+        "",
+        f"{len(entries)} trials on {entries[0]['domain']}: {found.count('better')} adopted "
+        f"({counts}; in {judged} there was enough to judge by).",
+        "",
+    ]
+
+
+def _forgetting(entries: list[dict[str, Any]]) -> list[str]:
+    if not entries:
+        return []
+    lines = ["## What is forgotten", ""]
+    lines += [f"On {entries[0]['images']} images of the bundled model's own val split.", ""]
+    lines += ["| model | AP at IoU 0.5 | mean AP |", "|---|---|---|"]
+    for entry in entries:
+        title = entry["forgetting"]
+        title = title if title == "nuclei" else f"refined on {title}"
+        lines.append(f"| {title} | {entry['ap']:.3f} | {entry['mean_ap']:.3f} |")
+    return [*lines, ""]
