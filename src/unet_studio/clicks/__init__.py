@@ -1,0 +1,1 @@
+"""Click an object to have it: prompts in, the mask of one object in its box out."""

@@ -1,0 +1,355 @@
+"""Click an object to have it: a session with one image, one click model and one label image."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_studio.clicks.canvas import open_canvas
+from unet_studio.clicks.commit import (
+    Edit,
+    apply,
+    commit_edit,
+    erase_edit,
+    grown,
+    holds,
+    next_id,
+)
+from unet_studio.clicks.network import ClickNetwork
+from unet_studio.clicks.objects import ClickedObject, OnPlane, Place, Proposal
+from unet_studio.clicks.pointing import Pointing
+from unet_studio.clicks.prompts import pixel_of
+from unet_studio.clicks.propagation import FROM_PROPAGATION, Propagation, both_ways
+from unet_studio.clicks.solving import Answer, Prompts, solve
+from unet_studio.errors import ClickError
+from unet_studio.events import CancelToken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unet_studio.models.model import Model
+    from unet_studio.training.annotations import Annotations
+
+
+@dataclass(frozen=True, eq=False)
+class Committed:
+    """An object that became part of labels.
+
+    Attributes
+    ----------
+    labels : array of int
+        With the object in it: the array that was passed, changed in place, or a new one
+        if the type of its values had to grow.
+    id : int
+        Of the object; 0 if nothing was written.
+    edit : Edit or None
+        What was written, for whoever keeps a history of the labels.
+    grown : bool
+        Whether ``labels`` is a new array of a larger type.
+    note : str
+    """
+
+    labels: Any
+    id: int
+    edit: Edit | None = None
+    grown: bool = False
+    note: str = ""
+
+
+class ClickSession(Pointing):
+    """Click objects of an image, correct them, and put them into labels.
+
+    Only the surroundings of a click are read, anew for each click, so the image may be
+    larger than memory and may change in between. Positions have one number per axis of
+    the image without C, in its order, in pixels; whole numbers are centres of pixels.
+
+    Parameters
+    ----------
+    image : array, Volume, path, or sequence of arrays
+        numpy, dask or zarr; of a sequence each is a coarser resolution level.
+    model : str, Path or Model
+        A model that answers clicks.
+    axes : str, optional
+        One letter out of TCZYX per dimension, where the image does not say.
+    levels : sequence of array or Volume
+        Coarser resolution levels of the image, for large objects.
+    channels : sequence of int, optional
+        Up to three to look at; by default the first three.
+    rgb : bool, optional
+        Whether the channels are red, green and blue.
+    labels : array of int, optional
+        Where objects go by default, changed in place: numpy or zarr, shape of the image
+        without C. Made by the first commit if not given.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises
+    ------
+    UNetStudioError
+        One of its subclasses, with a message that says what to do.
+
+    Examples
+    --------
+    >>> session = ClickSession(image)                      # doctest: +SKIP
+    >>> session.click((60, 80)).area                       # doctest: +SKIP
+    >>> session.click((60, 95), positive=False)            # doctest: +SKIP
+    >>> session.commit().id                                # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        image: Any,
+        model: str | Path | Model = "clicks",
+        *,
+        axes: str | None = None,
+        levels: Sequence[Any] = (),
+        channels: Sequence[int] | None = None,
+        rgb: bool | None = None,
+        labels: Any = None,
+        device: str = "auto",
+    ) -> None:
+        canvas = open_canvas(image, axes, levels=levels, channels=channels, rgb=rgb)
+        network = model if isinstance(model, ClickNetwork) else ClickNetwork(model, device)
+        super().__init__(canvas, network)
+        if labels is not None:
+            self.check_labels(labels)
+        self.labels: Any = labels
+        # Labels are not searched again for each object.
+        self._numbered, self._highest = labels, -1
+
+    # -- taking back --------------------------------------------------------------
+
+    def unclick(self, position: Sequence[float]) -> Proposal:
+        """Take back the click nearest to a position, whatever came after it.
+
+        The plane is answered anew from the prompts that are left. Scribbles stay.
+
+        Parameters
+        ----------
+        position : sequence of float
+        """
+        began = time.perf_counter()
+        located = self.canvas.locate(position)
+        place, point = located or ((), (0.0, 0.0))
+        before = self._object.on(place)
+        clicks = [mark for mark in before.prompts.marks if mark.kind == "click"]
+        if located is None or not clicks:
+            return self._nothing("There is no click to take back there.")
+        nearest = min(clicks, key=lambda mark: math.dist(mark.points[0], point))
+        kept = tuple(mark for mark in before.prompts.marks if mark is not nearest)
+        prompts = replace(before.prompts, marks=kept)
+        start = Answer() if prompts.start is None else Answer(prompts.start)
+        answer = start
+        if kept or prompts.box is not None:
+            answer = solve(self.eye(place), prompts, start, self._history.usual_size())
+        after = self._object.with_plane(place, OnPlane(prompts, answer, before.origin))
+        entry = {"do": "unclick", "position": [float(p) for p in position]}
+        self._step("unclick", after, entry)
+        return self._shown(place, seconds=time.perf_counter() - began)
+
+    # -- labels -------------------------------------------------------------------
+
+    def commit(
+        self,
+        labels: Any = None,
+        *,
+        policy: str = "keep",
+        number: int | None = None,
+        write: bool = True,
+    ) -> Committed:
+        """Put the object into labels; the next click begins another one.
+
+        Parameters
+        ----------
+        labels : numpy or zarr array of int, optional
+            Shape of the image without C. By default, and from then on, :attr:`labels`.
+        policy : {"keep", "overwrite", "background"}
+            Who gets pixels of objects that are there: they keep them, the new object
+            takes them, or nothing that is there changes (not even the object that this
+            one corrects, which only grows).
+        number : int, optional
+            The object's id; by default that of the object it corrects, or the next free one.
+        write : bool
+            False: the owner of the labels writes and reverts ``edit`` itself.
+
+        Raises
+        ------
+        ClickError
+            If the labels do not fit the image, or there is no such policy.
+        """
+        labels = self._target(labels)
+        if self._object.empty:
+            return Committed(labels, 0, note="There is no object yet: click on one first.")
+        number = number or self._object.replaces or self._next_id(labels)
+        if number < 1:
+            raise ClickError(f"{number} can not be the id of an object; ids begin with 1.")
+        planes = [
+            (self.canvas.named(place), plane.answer.mask, plane.prompts.start)
+            for place, plane in sorted(self._object.planes.items())
+        ]
+        edit = commit_edit(labels, self.canvas.axes, planes, number, policy, self._object.replaces)
+        if not edit.changes:
+            note = "Nothing was changed: other objects have all of its pixels (see policy)."
+            return Committed(labels, 0, note=note)
+        larger = not holds(labels.dtype, number)
+        note = ""
+        if larger:
+            note = f"{labels.dtype} ends before {number}: the labels are now of a larger type."
+        if write:
+            labels = self.labels = self._numbered = grown(labels, number)
+            apply(labels, edit)
+        self._highest = max(self._highest, number)
+        entry = {"do": "commit", "policy": policy, "id": number}
+        target = labels if write else None
+        self._step("commit", ClickedObject(), entry, edit=edit, target=target)
+        return Committed(labels, number, edit, larger, note)
+
+    def erase(
+        self, position: Sequence[float], labels: Any = None, *, write: bool = True
+    ) -> Edit | None:
+        """Erase the object of the labels at a position: the piece that is connected there.
+
+        It is followed along all axes. What is being clicked stays.
+
+        Parameters
+        ----------
+        position : sequence of float
+        labels : numpy or zarr array of int, optional
+        write : bool
+            False: the owner of the labels writes and reverts the edit itself.
+
+        Returns
+        -------
+        Edit or None
+            None if there is no object.
+        """
+        found = self.canvas.locate(position)
+        labels = self._target(labels)
+        if found is None:
+            return None
+        pixel = [pixel_of((float(p), 0))[0] for p in position]
+        edit = erase_edit(labels, pixel)
+        if edit is not None:
+            if write:
+                apply(labels, edit)
+            entry = {"do": "erase", "position": [float(p) for p in position]}
+            target = labels if write else None
+            self._step("erase", self._object, entry, edit=edit, target=target)
+        return edit
+
+    def _target(self, labels: Any) -> Any:
+        if labels is None:
+            if self.labels is None:
+                self.labels = np.zeros(self.canvas.shape, np.uint16)
+            return self.labels
+        if labels is not self.labels:
+            self.check_labels(labels)
+        return labels
+
+    def _next_id(self, labels: Any) -> int:
+        """Return the next free id; only labels that are new to the session are searched."""
+        if self._highest < 0 or self._numbered is not labels:
+            self._numbered, self._highest = labels, next_id(labels) - 1
+        return self._highest + 1
+
+    # -- planes -------------------------------------------------------------------
+
+    def propagate(
+        self,
+        axis: str | None = None,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        token: CancelToken | None = None,
+    ) -> Generator[Proposal, None, Propagation]:
+        """Follow the object to neighbouring slices or frames, until it ends.
+
+        It ends where the network no longer sees it, where what it sees is implausible as
+        the same object, where a plane has prompts of its own, or at the end of the image.
+        All planes are one step for :meth:`undo`; closing the generator keeps those done.
+
+        Parameters
+        ----------
+        axis : {"Z", "T"}, optional
+            By default Z, or T of images without depth.
+        before, after : int, optional
+            At most so many planes towards lower and higher numbers; 0 for none.
+        token : CancelToken, optional
+            Looked at between planes.
+
+        Yields
+        ------
+        Proposal
+            The object on one more plane.
+
+        Returns
+        -------
+        Propagation
+            How far it went, and why not farther.
+
+        Raises
+        ------
+        ClickError
+            If there is no object, or no such axis.
+        """
+        start, place, axis = self._object, self._object.place, axis or self._next_axis()
+        if axis not in self.canvas.plane_axes:
+            raise ClickError(f"The image {self.canvas.volume.name!r} has no axis {axis}.")
+        if place is None or not start.on(place).answer.mask.values.any():
+            raise ClickError("There is no object to follow yet: click on one first.")
+        slot = self.canvas.plane_axes.index(axis)
+
+        def at(plane: int) -> Place:
+            return (*place[:slot], plane, *place[slot + 1 :])
+
+        steps = both_ways(
+            lambda plane: self.eye(at(plane)),
+            start.on(place).answer,
+            place[slot],
+            self.canvas.volume.info.length(axis),
+            (before, after),
+            lambda plane: bool(start.on(at(plane)).prompts.marks),
+            token or CancelToken(),
+        )
+        done: list[int] = [place[slot]]
+        ends = "", ""
+        try:
+            while True:
+                plane, answer = next(steps)
+                done.append(plane)
+                found = OnPlane(Prompts(start=answer.mask), answer, FROM_PROPAGATION)
+                self._object = self._object.with_plane(at(plane), found)
+                yield self._shown(at(plane))
+        except StopIteration as stop:
+            ends = stop.value
+        finally:
+            self._keep(start, axis, place[slot] - min(done), max(done) - place[slot])
+        return Propagation(axis, min(done), max(done), *ends)
+
+    def _next_axis(self) -> str:
+        return "Z" if "Z" in self.canvas.plane_axes else "T"
+
+    def _keep(self, start: ClickedObject, axis: str, before: int, after: int) -> None:
+        """Make one step of the planes that were found since ``start``."""
+        found, self._object = self._object, start
+        if before or after:
+            entry = {"do": "propagate", "axis": axis, "before": before, "after": after}
+            self._step("propagate", replace(found, place=start.place), entry)
+
+    # -- learning -----------------------------------------------------------------
+
+    def export_annotations(self, ring: int = 2) -> Annotations:
+        """Return the committed objects as annotations to refine a model with.
+
+        See :func:`~unet_studio.clicks.exporting.annotations_of`.
+        """
+        from unet_studio.clicks.exporting import annotations_of
+
+        if self.labels is None:
+            raise ClickError("No object was committed yet; there is nothing to learn from.")
+        return annotations_of(self.labels, self.canvas.axes, self.edits, ring)

@@ -1,0 +1,66 @@
+"""Clicked objects are what Refine learns from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unet_studio.clicks.session import ClickSession
+from unet_studio.errors import ClickError
+
+
+def test_objects_become_annotations_with_a_ring_of_background(blobs, three_disks):
+    image, truth = three_disks
+    session = ClickSession(image, blobs)
+    with pytest.raises(ClickError, match="No object was committed"):
+        session.export_annotations()
+    for position in [(140, 90), (60, 160), (40, 50)]:
+        session.click(position)
+        session.commit()
+    session.erase((40, 50))
+    found = session.export_annotations(ring=2)
+    assert (found.mode, found.axes, found.shape) == ("objects", "YX", image.shape)
+    dense = found.dense()
+    assert set(np.unique(dense)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(dense > 1, session.labels > 0)
+    ring = dense == 1
+    assert ring.any()
+    assert not (ring & (truth > 0)).sum() > 40  # the stand-in is a pixel off here and there
+    assert not (session.export_annotations(ring=0).dense() == 1).any()
+
+
+def test_the_ring_leaves_neighbours_alone(blobs, three_disks):
+    image, _ = three_disks
+    labels = np.zeros(image.shape, np.uint16)
+    labels[:, 100:] = 90
+    session = ClickSession(image, blobs, labels=labels)
+    session.click((140, 90))
+    session.commit(policy="overwrite")
+    dense = session.export_annotations().dense()
+    assert not (dense == 1)[labels == 90].any()
+
+
+def test_annotations_are_in_the_order_that_refine_takes(blobs, three_disks):
+    image, _ = three_disks
+    stack = np.moveaxis(np.stack([image * 0, image, image * 0]), 0, 2)
+    session = ClickSession(stack, blobs, axes="YXZ")
+    session.click((140, 90, 1))
+    session.commit()
+    found = session.export_annotations()
+    assert found.axes == "ZYX"
+    np.testing.assert_array_equal(found.dense()[1] > 1, session.labels[..., 1] > 0)
+    assert not found.dense()[[0, 2]].any()
+
+
+def test_refine_takes_them(blobs, three_disks):
+    from unet_studio import refine
+
+    session = ClickSession(three_disks[0], blobs)
+    for position in [(140, 90), (60, 160), (40, 50)]:
+        session.click(position)
+        session.commit()
+    refined = refine(
+        three_disks[0], session.export_annotations(), "random:unet-tiny?representation=objects",
+        steps=1, rehearse=0,
+    )  # fmt: skip
+    assert refined.model.card.representation == "objects"
