@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_studio import __version__
+from unet_studio.cli.batch import batch_command, recipe_command
+from unet_studio.cli.click import click_command
 from unet_studio.cli.console import INTERRUPTED, TERMINATED, complain
 from unet_studio.cli.demo import demo_command
+from unet_studio.cli.encoders import encoders_command, new_command
 from unet_studio.cli.evaluate import evaluate_command
 from unet_studio.cli.models import models_app
+from unet_studio.cli.refine import refine_command
 from unet_studio.cli.segment import segment_command
 from unet_studio.errors import UNetStudioError
 
@@ -33,7 +37,13 @@ app = typer.Typer(
 )
 app.command("demo")(demo_command)
 app.command("segment")(segment_command)
+app.command("batch")(batch_command)
+app.command("recipe")(recipe_command)
+app.command("click")(click_command)
+app.command("refine")(refine_command)
 app.command("evaluate")(evaluate_command)
+models_app.command("new")(new_command)
+models_app.command("encoders")(encoders_command)
 app.add_typer(models_app, name="models")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
-from unet_studio.events import Event, Started, TileDone, Warned
+from unet_studio.events import Event, Started, TileDone, Trained, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 SOME_FAILED = 2
 INTERRUPTED = 130
 TERMINATED = 143
+_LOG_EVERY_S = 10.0
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -56,15 +61,50 @@ def progress_of(title: str) -> Iterator[Callable[[Event], None]]:
     title : str
         What is being worked on, usually a file name.
     """
+    with _drawn(title, MofNCompleteColumn(), TimeRemainingColumn()) as draw:
+        yield draw
+
+
+@contextmanager
+def download_progress(title: str) -> Iterator[Callable[[Event], None]]:
+    """Yield a function that draws a download's events, which count bytes.
+
+    Parameters
+    ----------
+    title : str
+        File name.
+    """
+    if not err.is_terminal:
+        yield _lines_of(title)
+        return
+    columns = (DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with _drawn(title, *columns) as draw:
+        yield draw
+
+
+def _lines_of(title: str) -> Callable[[Event], None]:
+    """Return a function that logs a download now and then."""
+    from unet_studio.images.limits import readable_size
+
+    last = time.monotonic()
+
+    def log(event: Event) -> None:
+        nonlocal last
+        _print_warnings(event)
+        if isinstance(event, TileDone) and time.monotonic() - last >= _LOG_EVERY_S:
+            last = time.monotonic()
+            of = f" of {readable_size(event.total)}" if event.total else ""
+            err.print(escape(f"{title}: {readable_size(event.done)}{of}"))
+
+    return log
+
+
+@contextmanager
+def _drawn(title: str, *counts: ProgressColumn) -> Iterator[Callable[[Event], None]]:
     if not err.is_terminal:
         yield _print_warnings
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts)
     with Progress(*columns, console=err, transient=True) as progress:
         task: TaskID = progress.add_task(escape(title), total=None)
 
@@ -77,7 +117,9 @@ def progress_of(title: str) -> Iterator[Callable[[Event], None]]:
                     completed=0,
                 )
             elif isinstance(event, TileDone):
-                progress.update(task, completed=event.done, total=event.total)
+                progress.update(task, completed=event.done, total=event.total or None)
+            elif isinstance(event, Trained):
+                progress.update(task, completed=event.step, total=event.steps or None)
             else:
                 _print_warnings(event)
 

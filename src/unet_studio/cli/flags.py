@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from unet_studio.axes import Axes
 from unet_studio.errors import RecipeError
+from unet_studio.models.sources import card_of, is_name
 from unet_studio.recipe import Recipe, parse_recipe
 
 if TYPE_CHECKING:
+    import typer
+
     from unet_studio.models.card import ModelCard
 
 
@@ -24,7 +27,9 @@ def recipe_of(
     linking: dict[str, Any] | None,
     quality: str,
     precision: str,
-    flips: bool,
+    flips: bool | None,
+    planes: str = "xy",
+    backend: str = "auto",
 ) -> Recipe:
     """Return the recipe that a command line asks for.
 
@@ -41,24 +46,39 @@ def recipe_of(
         "model": model,
         "axes": axes,
         "device": device,
+        "backend": backend,
         "precision": precision,
         "flips": flips,
+        "planes": planes,
         "tiling": {"quality": quality, "tile": tile},
     }
     if channels is not None:
-        try:
-            values["channels"] = tuple(int(c) for c in channels.split(","))
-        except ValueError:
-            raise RecipeError(
-                f"--channels {channels!r} is not a list of numbers; write 0 or 0,1,2."
-            ) from None
+        values["channels"] = channel_numbers(channels)
     if method is not None or options or linking is not None:
-        values["objects"] = _objects_values(method, options or [], _card(model))
+        values["objects"] = _objects_values(method, options or [], card_of(model))
         if linking is not None:
             values["objects"]["link"] = linking
-    elif _is_name(model):
-        _card(model)  # a missing model is said before torch is imported
+    elif is_name(model):
+        card_of(model)  # a missing model is said before torch is imported
     return parse_recipe(values)
+
+
+def channel_numbers(channels: str | None) -> tuple[int, ...] | None:
+    """Return the channels that were typed; None if none were.
+
+    Raises
+    ------
+    RecipeError
+        If it is no list of numbers.
+    """
+    if channels is None:
+        return None
+    try:
+        return tuple(int(c) for c in channels.split(","))
+    except ValueError:
+        raise RecipeError(
+            f"--channels {channels!r} is not a list of numbers; write 0 or 0,1,2."
+        ) from None
 
 
 def linking_of(
@@ -70,19 +90,41 @@ def linking_of(
     return values if link or values else None
 
 
-def _is_name(model: str) -> bool:
-    """Whether a model is named or a path, and not a source such as "random:unet"."""
-    return ":" not in model or Path(model).exists()
+# Flags of ``segment`` that say where and what to write, and not how to segment.
+_NOT_OF_A_RECIPE = (
+    "images", "as_channels", "output", "device", "through_disk", "probabilities", "recipe_file",
+    "save_recipe",
+)  # fmt: skip
 
 
-def _card(model: str) -> ModelCard:
-    if _is_name(model):
-        from unet_studio.models.store import find_model
+def given_flags(context: typer.Context) -> frozenset[str]:
+    """Return the names of the parameters that were typed."""
+    return frozenset(
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    )
 
-        return find_model(model).card
-    from unet_studio.models.model import load_model
 
-    return load_model(model).card
+def recipe_from(path: Path, given: frozenset[str], device: str) -> Recipe:
+    """Return the recipe of a file; only the device may be given beside it.
+
+    Raises
+    ------
+    RecipeError
+        If the file can not be used, or a flag contradicts it.
+    """
+    from unet_studio.batch.recipe_file import load_recipe
+
+    if others := sorted(given.difference(_NOT_OF_A_RECIPE)):
+        named = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise RecipeError(
+            f"{named} and --recipe can not be given together. Write it into {path}, or leave "
+            "--recipe out."
+        )
+    recipe = load_recipe(path)
+    card_of(recipe.model)  # a missing model is said before torch is imported
+    return recipe.model_copy(update={"device": device}) if "device" in given else recipe
 
 
 def _objects_values(method: str | None, options: list[str], card: ModelCard) -> dict[str, Any]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import time
-import traceback
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unet_studio.batch.results import (
+    Outcome,
+    explain,
+    make_folder,
+    stream_targets,
+    with_intensities,
+    with_name,
+    words_of,
+    write_results,
+    write_tables,
+)
 from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say
-from unet_studio.cli.flags import linking_of, recipe_of
-from unet_studio.errors import ImageError, OutputError, UNetStudioError
+from unet_studio.cli.flags import given_flags, linking_of, recipe_from, recipe_of
+from unet_studio.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,25 +33,8 @@ if TYPE_CHECKING:
     from unet_studio.streaming import StreamedSegmentation
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image.
-
-    Attributes
-    ----------
-    files : tuple of Path
-        Labels first, run record last.
-    found : str
-        What was found, in words: "57 objects".
-    seconds : float
-    """
-
-    files: tuple[Path, ...]
-    found: str
-    seconds: float
-
-
 def segment_command(
+    context: typer.Context,
     images: Annotated[
         list[Path], typer.Argument(help="Image files, OME-Zarr folders, or folders of images.")
     ],
@@ -57,7 +49,25 @@ def segment_command(
     channels: Annotated[
         str | None, typer.Option(help="Channels to use, counted from 0, such as 0 or 0,1,2.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_channels: Annotated[
+        bool,
+        typer.Option(
+            "--as-channels",
+            help="The files are the channels of one image, in the order given: three MRI "
+            "sequences, for example.",
+        ),
+    ] = False,
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, cuda (all GPUs), cuda:N, several as cuda:0,cuda:1, or mps."),
+    ] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="auto, torch or openvino: what runs the network. auto takes OpenVINO on a CPU "
+            "where it is installed and measures faster with the same result."
+        ),
+    ] = "auto",
     tile: Annotated[
         int | None, typer.Option(help="Edge of the tiles in pixels; chosen for you by default.")
     ] = None,
@@ -69,11 +79,20 @@ def segment_command(
         str, typer.Option(help="auto, float32, bfloat16 or float16: numbers to compute in.")
     ] = "auto",
     flips: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--flips", help="Average over mirror images: 4 times slower (3D models: 8 times)."
+            "--flips/--no-flips",
+            help="Average over mirror images, 4 times slower (3D models: 8 times), or not; "
+            "by default as the model says.",
         ),
-    ] = False,
+    ] = None,
+    planes: Annotated[
+        str,
+        typer.Option(
+            help="xy, or three: a 2D model looks at the XY, XZ and YZ planes of a stack, and its "
+            "probabilities are averaged (3 times slower)."
+        ),
+    ] = "xy",
     through_disk: Annotated[
         bool,
         typer.Option(
@@ -106,6 +125,14 @@ def segment_command(
         int | None,
         typer.Option(help="Link objects that are missing for up to so many frames (0)."),
     ] = None,
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="Take all settings from this file instead."),
+    ] = None,
+    save_recipe: Annotated[
+        Path | None,
+        typer.Option("--save-recipe", help="Write the settings to this file, for batches."),
+    ] = None,
 ) -> None:
     """Segment images: labels, a table of objects, and a run record for each.
 
@@ -115,21 +142,31 @@ def segment_command(
     from unet_studio.images.leftovers import remove_leftovers
     from unet_studio.images.writers import labels_paths
 
-    linking = linking_of(link, min_overlap, max_gap)
-    recipe = recipe_of(
-        model, axes, channels, device, tile, method, option, linking, quality, precision, flips
-    )
+    if recipe_file is not None:
+        recipe = recipe_from(recipe_file, given_flags(context), device)
+    else:
+        linking = linking_of(link, min_overlap, max_gap)
+        recipe = recipe_of(
+            model, axes, channels, device, tile, method, option, linking, quality, precision,
+            flips, planes, backend,
+        )  # fmt: skip
+    if save_recipe is not None:
+        from unet_studio.batch.recipe_file import save_recipe as write
+
+        write(recipe, save_recipe)
     sources, skipped = find_images(images)
     if skipped:
         say(f"{skipped} result{'s' * (skipped != 1)} of earlier runs left out.")
-    _make_folder(output)
+    make_folder(output)
     remove_leftovers(output)
     targets = labels_paths(sources, output)
-    from unet_studio.inference.devices import open_device
+    if as_channels:
+        targets = dict(list(targets.items())[:1])
+    from unet_studio.inference.choice import planned_device
     from unet_studio.models.model import load_model
 
+    planned_device(recipe)  # what is impossible is refused once, not for each image
     loaded = load_model(recipe.model)
-    open_device(recipe.device)  # an impossible device is refused once, not for each image
     failed = []
     for source, target in targets.items():
         try:
@@ -138,12 +175,13 @@ def segment_command(
                 target,
                 recipe,
                 loaded,
+                further=tuple(sources[1:]) if as_channels else (),
                 probabilities=probabilities,
                 through_disk=through_disk,
             )
         except Exception as error:  # whatever is wrong with one image, the others are done
             failed.append(source)
-            complain(_with_name(source, _explain(error)))
+            complain(with_name(source, explain(error)))
         else:
             say(f"{source.name}: {outcome.found} in {outcome.seconds:.1f} s, {outcome.files[0]}")
     if failed:
@@ -158,6 +196,7 @@ def segment_file(
     recipe: Recipe,
     model: Model,
     *,
+    further: Sequence[Path] = (),
     probabilities: bool = False,
     through_disk: bool = False,
 ) -> Outcome:
@@ -169,6 +208,8 @@ def segment_file(
         Image to read and labels to write.
     recipe : Recipe
     model : Model
+    further : sequence of Path
+        Images that are further channels of the first.
     probabilities : bool
         Write the probabilities, too.
     through_disk : bool
@@ -180,119 +221,36 @@ def segment_file(
     UNetStudioError
     """
     from unet_studio.images.readers import read_image
+    from unet_studio.images.stacking import stack_channels
     from unet_studio.inference.plan import resolve
     from unet_studio.pipeline import drain, segment_steps
     from unet_studio.streaming import segment_to_zarr_steps
 
     began = time.perf_counter()
     volume = read_image(source, recipe.axes)
+    if further:
+        volume = stack_channels([volume, *(read_image(path, recipe.axes) for path in further)])
     with progress_of(source.name) as draw:
         if through_disk or resolve(recipe, model.card, volume.info).needs_streaming:
-            target, kept = _on_disk(target, volume.metadata, probabilities)
+            target, kept = stream_targets(target, volume.metadata, probabilities)
             steps = segment_to_zarr_steps(volume, recipe, target, model=model, probabilities=kept)
-            streamed: StreamedSegmentation = drain(steps, draw)
+            streamed: StreamedSegmentation = _told(drain(steps, draw), further)
+            streamed = with_intensities(streamed, volume)
             files = write_tables(streamed, target, source, target, kept)
-            return Outcome(files, _words(streamed), time.perf_counter() - began)
-        result: Segmentation = drain(segment_steps(volume, recipe, model=model), draw)
+            return Outcome(files, words_of(streamed), time.perf_counter() - began)
+        held = segment_steps(volume, recipe, model=model)
+        result: Segmentation = _told(drain(held, draw), further)
+    result = with_intensities(result, volume)
     files = write_results(result, target, volume.metadata, source, probabilities=probabilities)
-    return Outcome(files, _words(result), time.perf_counter() - began)
+    return Outcome(files, words_of(result), time.perf_counter() - began)
 
 
-def _on_disk(target: Path, metadata: Any, probabilities: bool) -> tuple[Path, Path | None]:
-    """Return where a streamed run writes labels and, if wanted, probabilities."""
-    from unet_studio.images.writers import beside_labels, refuse_input
-
-    target = beside_labels(target, "labels", ".ome.zarr")
-    kept = beside_labels(target, "probabilities") if probabilities else None
-    for path in filter(None, (target, kept)):
-        refuse_input(path, metadata)
-    return target, kept
-
-
-def write_results(
-    result: Segmentation,
-    target: Path,
-    metadata: Any,
-    source: Path,
-    *,
-    probabilities: bool = False,
-) -> tuple[Path, ...]:
-    """Write labels, tables and run record of one result; return the files, labels first.
-
-    The record is written last, and an old one is removed first: where it is, the
-    rest is complete.
-
-    Parameters
-    ----------
-    result : Segmentation
-    target : Path
-        Where the labels go; all other files are called after it.
-    metadata : mapping
-        That of the image.
-    source : Path
-        The image.
-    probabilities : bool
-        Write the probabilities, too.
-
-    Raises
-    ------
-    OutputError
-        If the folder or the disk does not take it.
-    """
-    from unet_studio.images.writers import beside_labels, write_array, write_labels
-
-    labels = write_labels(result.labels, result.axes, target, metadata=metadata)
-    kept = None
-    if probabilities:
-        prediction, kept = result.prediction, beside_labels(target, "probabilities")
-        kept = write_array(prediction.probabilities, prediction.axes, kept, metadata=metadata)
-    return write_tables(result, target, source, labels, kept)
-
-
-def write_tables(
-    result: Segmentation | StreamedSegmentation,
-    target: Path,
-    source: Path,
-    labels: Path,
-    probabilities: Path | None,
-) -> tuple[Path, ...]:
-    """Write what goes beside the arrays of a result, the run record last.
-
-    Parameters
-    ----------
-    result : Segmentation or StreamedSegmentation
-    target : Path
-        After which all files are called.
-    source : Path
-        The image.
-    labels, probabilities : Path
-        What was written already.
-
-    Returns
-    -------
-    tuple of Path
-        All files of the result, labels first.
-    """
-    from unet_studio.images.records import record_path
-    from unet_studio.images.writers import beside_labels, disown, write_record
-    from unet_studio.objects.measurements import units, write_table
-
-    files = [labels]
-    if result.measurements:
-        table = beside_labels(target, "objects", ".csv")
-        write_table(table, result.measurements, units(result.axes))
-        files.append(table)
-    if result.tracks:
-        tracks = beside_labels(target, "tracks", ".csv")
-        write_table(tracks, result.tracks)
-        files.append(tracks)
-    if probabilities is not None:
-        files.append(probabilities)
-    names = [f.name for f in files]
-    disown(labels, names)
-    record = {**result.record, "input": str(source), "outputs": names}
-    files.append(write_record(record, record_path(labels)))
-    return tuple(files)
+def _told(result: Any, further: Sequence[Path]) -> Any:
+    """Name the files of further channels in the record."""
+    if not further:
+        return result
+    record = {**result.record, "further_inputs": [str(path) for path in further]}
+    return replace(result, record=record)
 
 
 def find_images(paths: Sequence[Path]) -> tuple[list[Path], int]:
@@ -335,39 +293,3 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], int]:
         found.update(dict.fromkeys(own))
         skipped += results
     return list(found), skipped
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"The output {folder} is a file; give a folder with -o.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The output folder {folder} can not be made: {error.strerror or error}."
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"The output folder {folder} can not be written to. Choose another.")
-
-
-def _words(result: Segmentation | StreamedSegmentation) -> str:
-    from unet_studio.objects.methods import METHODS
-
-    count = result.object_count
-    if METHODS.load(result.record["objects"]["method"]).makes_objects:
-        linked = "linked " if result.tracks else ""
-        return f"{count} {linked}object{'s' * (count != 1)}"
-    return f"classes up to {count}"
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, UNetStudioError | OSError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "There is not enough memory. Close other programs, or segment a part of it."
-    traceback.print_exception(error)
-    return f"{type(error).__name__}: {error}. This is a defect of the program; please report it."
-
-
-def _with_name(source: Path, message: str) -> str:
-    return message if source.name in message else f"{source.name}: {message}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from unet_studio import read_image
 from unet_studio.samples import read_sample
 
 DRIFT, FRAMES, DARK = 3, 5, 2
@@ -121,3 +122,45 @@ def test_a_run_without_links_leaves_no_old_tracks(unet_studio, movie, tmp_path):
     segment(unet_studio, movie, tmp_path)
     assert not (tmp_path / "drift_tracks.csv").exists()
     assert (tmp_path / "drift_objects.csv").exists()
+
+
+def test_a_table_stays_where_new_labels_can_not_be_written(
+    unet_studio, movie, tmp_path, monkeypatch
+):
+    segment(unet_studio, movie, tmp_path, "--link")
+    tables = {p.name: p.read_bytes() for p in tmp_path.glob("*.csv")}
+    labels = tmp_path / "drift_labels.tif"
+    before = labels.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unet_studio.images.atomic.os.fsync", full)
+    ended = unet_studio("segment", movie, "--axes", "TYX", "-o", tmp_path)
+    assert ended.code == 2
+    assert {p.name: p.read_bytes() for p in tmp_path.glob("*.csv")} == tables
+    assert labels.read_bytes() == before
+
+
+def test_through_the_disk_there_are_the_same_tracks(unet_studio, movie, tmp_path):
+    _, labels, record = segment(unet_studio, movie, tmp_path / "memory", "--max-gap", 1)
+    ended = unet_studio(
+        "segment",
+        movie,
+        "--axes",
+        "TYX",
+        "--max-gap",
+        1,
+        "--through-disk",
+        "-o",
+        tmp_path / "disk",
+    )
+    assert ended.code == 0, ended.err
+    store = tmp_path / "disk" / "drift_labels.ome.zarr"
+    np.testing.assert_array_equal(read_image(store).read().squeeze(), labels)
+    for table in ("drift_tracks.csv", "drift_objects.csv"):
+        memory, disk = (tmp_path / where / table for where in ("memory", "disk"))
+        assert memory.read_text() == disk.read_text()
+    written = json.loads((tmp_path / "disk" / "drift_labels.ome.zarr.json").read_text())
+    assert written["objects"] == record["objects"]
+    assert {"births", "splits", "merges"} <= set(record["objects"]["tracks"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import tifffile
 
 from unet_studio import __version__
+from unet_studio.cli.console import out
 from unet_studio.models.card import ModelCard
-from unet_studio.models.store import list_models
+from unet_studio.models.store import find_model, list_models
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def home(tmp_path, monkeypatch, tiny_model):
 
 
 def test_the_list_names_every_good_model_and_the_folder(unet_studio, home, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     ended = unet_studio("models", "list")
     assert ended.code == 0
     assert "mine" in ended.out
@@ -61,6 +63,67 @@ def test_what_is_not_there_or_damaged_is_an_error(unet_studio, home, reference):
     assert "Traceback" not in ended.err
 
 
+def test_the_list_is_searched_and_tells_what_can_be_fetched(unet_studio, home, monkeypatch):
+    monkeypatch.setattr(out, "width", 200)
+    ended = unet_studio("models", "list", "--search", "membrane")
+    assert "em-membranes" in ended.out
+    assert "mine" not in ended.out
+    assert "brain-mri" in unet_studio("models", "list", "--search", "mri").out
+    assert "No model matches" in unet_studio("models", "list", "-s", "zebra").out
+
+
+def test_import_remove_and_import_again(unet_studio, home, tiny_model):
+    ended = unet_studio("models", "import", tiny_model, "--name", "second")
+    assert ended.code == 0
+    assert (home / "second.safetensors").read_bytes() == tiny_model.read_bytes()
+    assert "second" in ended.out
+    again = unet_studio("models", "import", tiny_model, "--name", "second")
+    assert again.code == 1
+    assert "already a model 'second'" in again.err
+    ended = unet_studio("models", "remove", "second", "--yes")
+    assert ended.code == 0
+    assert not (home / "second.safetensors").exists()
+    assert list((home.parent / "removed").rglob("second.safetensors"))
+
+
+def test_a_wrong_choice_is_named(unet_studio, home, tiny_model):
+    ended = unet_studio("models", "import", tiny_model, "--set", "fast")
+    assert ended.code == 1
+    assert "NAME=VALUE" in ended.err
+
+
+def test_fetch_by_address_is_announced_checked_and_recorded(unet_studio, home, tiny_model, web):
+    web.pages["/tiny.safetensors"] = web.page(tiny_model.read_bytes())
+    url = web.url("/tiny.safetensors")
+    wrong = unet_studio("models", "fetch", url, "--sha256", "0" * 64)
+    assert wrong.code == 1
+    assert "SHA-256" in wrong.err
+    assert not (home / "tiny.safetensors").exists()
+    ended = unet_studio("models", "fetch", url, "--name", "fetched")
+    assert ended.code == 0, ended.err
+    assert f"Fetching {url}" in ended.out
+    assert (home / "fetched.safetensors").read_bytes() == tiny_model.read_bytes()
+    info = unet_studio("models", "info", "fetched").out
+    assert url in info
+    asked = len(web.requests)
+    assert unet_studio("models", "fetch", url, "--name", "fetched").code == 0
+    assert len(web.requests) == asked, "what is here is not fetched again"
+
+
+def test_how_to_get_a_model_without_a_network_is_told_without_a_network(unet_studio, home, web):
+    ended = unet_studio("models", "fetch", "brain-mri", "--print-url")
+    assert ended.code == 0
+    assert "unet-e012d006.pt" in ended.out
+    assert "unet-studio models fetch brain-mri" in ended.out
+    assert not web.requests
+
+
+def test_the_folder_is_printed_and_made(unet_studio, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "new"))
+    assert unet_studio("models", "folder").out == f"{tmp_path / 'new' / 'models'}\n"
+    assert (tmp_path / "new" / "models").is_dir()
+
+
 def test_a_model_of_the_store_can_be_run(unet_studio, home, tmp_path):
     import numpy as np
 
@@ -76,3 +139,31 @@ def test_version_and_help(unet_studio):
     assert ended.code == 0
     for command in ("demo", "segment", "evaluate", "models"):
         assert command in ended.out
+
+
+@pytest.mark.parametrize("kind", ["bioimageio", "onnx", "torchscript"])
+def test_export_writes_what_others_use(kind, unet_studio, home, tmp_path):
+    target = tmp_path / {"bioimageio": "m.zip", "onnx": "m.onnx", "torchscript": "m.pt"}[kind]
+    ended = unet_studio("models", "export", "mine", "--to", kind, "-o", target)
+    assert ended.code == 0, ended.err
+    assert target.stat().st_size > 100_000
+    again = unet_studio("models", "export", "mine", "--to", kind, "-o", target)
+    assert again.code == 1
+    assert "--replace" in again.err
+    if kind == "bioimageio":
+        assert unet_studio("models", "import", target, "--name", "back").code == 0
+        assert "BioImage Model Zoo" in unet_studio("models", "info", "back").out
+
+
+def test_one_configuration_and_fold_of_nnunet_is_imported(unet_studio, home):
+    folder = Path(__file__).parents[1] / "models" / "nnunet" / "data"
+    ended = unet_studio("models", "import", str(folder))
+    assert ended.code != 0
+    assert "more than one trained configuration" in ended.err
+    options = ("--set", "configuration=2d", "--set", "fold=1")
+    ended = unet_studio("models", "import", str(folder), "--name", "flat", *options)
+    assert ended.code == 0, ended.err
+    assert "Recognised: nnunet" in ended.out
+    card = find_model("flat").card
+    assert card.training["folds"] == ["1"]
+    assert card.ndim == 2

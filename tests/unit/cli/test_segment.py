@@ -91,6 +91,27 @@ def test_the_record_says_what_was_run(unet_studio, grey, tiny_model, tmp_path):
     assert record["versions"]["napari-unet-studio"]
 
 
+def test_a_back_end_can_be_asked_for(unet_studio, grey, tiny_model, tmp_path, monkeypatch):
+    common = ("segment", grey, "-m", tiny_model, "-o", tmp_path / "r", "--backend")
+    found = {}
+    for backend in ("torch", "openvino"):
+        assert unet_studio(*common, backend).code == 0
+        record = json.loads((tmp_path / "r" / "cells.v2_labels.tif.json").read_text())
+        assert record["backend"] == record["recipe"]["backend"] == backend
+        assert record["numerics"]["why"]
+        found[backend] = tifffile.imread(tmp_path / "r" / "cells.v2_labels.tif")
+    np.testing.assert_array_equal(found["torch"], found["openvino"])
+
+    from unet_studio.inference import choice
+
+    monkeypatch.setattr(choice, "has_openvino", lambda: False)
+    ended = unet_studio(*common, "openvino")
+    assert ended.code == 1
+    assert "not installed" in ended.err
+    assert "[cpu]" in ended.err
+    assert unet_studio(*common, "openvino", "--device", "cuda").code == 1
+
+
 def test_options_change_the_result(unet_studio, grey, tiny_model, tmp_path):
     common = ("segment", grey, "-m", tiny_model, "-o", tmp_path / "r", "--set")
     assert unet_studio(*common, "threshold=0", "--set", "min_size=0").code == 0
@@ -335,3 +356,29 @@ def test_stopping_it_leaves_no_partial_file(tiny_model, tmp_path, number, code):
         assert named
         assert all((output / name).is_file() for name in named)
     assert hashes(images) == before
+
+
+def test_files_as_the_channels_of_one_image(unet_studio, tmp_path):
+    from unet_studio import read_image, segment
+    from unet_studio.models.model import load_model, save_model
+    from unet_studio.models.presets import new_model
+
+    model = tmp_path / "two.safetensors"
+    save_model(new_model("unet-tiny", in_channels=2, representation="binary"), model)
+    rng = np.random.default_rng(0)
+    for name in ("flair", "t1"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", rng.integers(0, 99, (40, 44), dtype=np.uint8))
+    files = [tmp_path / "t1.tif", tmp_path / "flair.tif"]
+    ended = unet_studio("segment", *files, "-m", model, "-o", tmp_path / "r", "--as-channels")
+    assert ended.code == 0, ended.err
+    assert not (tmp_path / "r" / "flair_labels.tif").exists()
+    stack = np.stack([read_image(f).read()[0] for f in files])
+    expected = segment(stack, load_model(model), axes="CYX").labels
+    found = tifffile.imread(tmp_path / "r" / "t1_labels.tif")
+    np.testing.assert_array_equal(found, expected)
+    record = json.loads((tmp_path / "r" / "t1_labels.tif.json").read_text())
+    assert record["further_inputs"] == [str(files[1])]
+    tifffile.imwrite(files[1], np.zeros((40, 45), np.uint8))
+    ended = unet_studio("segment", *files, "-m", model, "-o", tmp_path / "q", "--as-channels")
+    assert ended.code == 2
+    assert "does not lie on" in ended.err

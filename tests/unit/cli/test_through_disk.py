@@ -99,7 +99,7 @@ def test_a_failed_run_leaves_the_older_result_as_it_was(tmp_path, image, monkeyp
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("unet_studio.objects.blockwise.label_blocks", fail)
+    monkeypatch.setattr("unet_studio.objects.streamed.label_blocks", fail)
     assert CliRunner().invoke(app, arguments).exit_code == 2
     after = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()}
     assert after == before
