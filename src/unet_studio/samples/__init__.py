@@ -75,6 +75,10 @@ SAMPLES: dict[str, Sample] = {
             "YX", (1.0, 1.0), "pixel", "CC0", _BOWL,
         ),
         Sample(
+            "membranes_em", "Nerve cord, electron micrograph (2D)", "membranes_em.png",
+            "YX", (0.0046, 0.0046), "micrometer", "CC BY 4.0", "Gerhard et al. 2013, figshare",
+        ),
+        Sample(
             "nuclei_stack", "Nuclei, confocal stack (3D)", "nuclei_stack.tif",
             "ZYX", (0.2837, 0.1268, 0.1268), "micrometer", "MIT",
             "PlantSeg test data (BioStudies S-BIAD1026)",
