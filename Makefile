@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Test processes at once; files stay together. Each computes with one thread.
+JOBS   ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 
 .PHONY: demo test test-slow lint docs screenshots clean help
@@ -14,10 +17,10 @@ demo: $(VENV)/.ready       ## Segment a sample image with the bundled model, and
 	$(BIN)/unet-studio demo --output demo-output
 
 test: $(VENV)/.ready       ## Run the tests in a virtual display
-	$(SCREEN) $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	$(SCREEN) env $(PYTEST) -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(VENV)/.ready  ## Run only the long tests
-	$(SCREEN) $(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+	$(SCREEN) env $(PYTEST) -m "slow and not gpu" $(ARGS)
 
 lint: $(VENV)/.ready       ## Style, types, import rules, plugin manifest
 	$(BIN)/ruff check .

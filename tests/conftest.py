@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy computer takes its time, for the first text above all: hypothesis makes its table of
+# characters then. That is no failure.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +34,34 @@ def heard_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def real_trial():
+    """Run networks in torch and float32 unless a test asks for something else.
+
+    What "auto" takes is measured, and a busy computer measures now this, now that. What
+    processes that tests start have measured and remembered does not count either.
+    """
+    from unet_studio.inference import choice
+
+    real = choice.try_out, choice.remembered
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "try_out", lambda *_: {})
+        patch.setattr(choice, "remembered", lambda *_: {})
+        yield real
+
+
+@pytest.fixture
+def measuring(real_trial, monkeypatch, tmp_path) -> Path:
+    """Measure as users do what "auto" takes, and remember it in the folder returned."""
+    from unet_studio.inference import choice
+
+    try_out, remembered = real_trial
+    monkeypatch.setattr(choice, "try_out", try_out)
+    monkeypatch.setattr(choice, "remembered", remembered)
+    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images with ground truth, which a plain clone does not have."""
@@ -34,3 +70,37 @@ def shared_data() -> Path:
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip("shared test data not present")
     return folder
+
+
+class Canary:
+    """A hostile object: makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A hostile object to be put into files; the test fails if it has been run."""
+    path = tmp_path / "canary"
+    yield Canary(path)
+    assert not path.exists(), "code from the file was run"
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """A web server on this computer that answers as it is told; no proxy in between."""
+    path = Path(__file__).with_name("web_server.py")
+    spec = importlib.util.spec_from_file_location("web_server", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    server = module.WebServer()
+    yield server
+    server.close()
