@@ -63,7 +63,7 @@ def test_labels_and_table_are_those_in_memory(tmp_path, small_blocks, axes, shap
 
 
 def test_a_network_of_three_dimensions(tmp_path, small_blocks):
-    image = field((20, 90, 100))
+    image = field((18, 60, 76))
     options = {**OPTIONS, "tiling": {"tile": 208}}
     model = "random:unet-tiny?ndim=3"
     expected = segment(image, model, axes="ZYX", **options)
