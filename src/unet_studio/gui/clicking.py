@@ -349,8 +349,8 @@ class Clicking(Asker):
             else:
                 {CORRECT: self.correct, PICK: self.pick, ERASE: self.erase}[tool](position)
 
-    def _on_added(self, position: tuple[float, ...]) -> None:
-        self.click(position, self.positive)
+    def _on_added(self, position: tuple[float, ...], positive: bool | None) -> None:
+        self.click(position, self.positive if positive is None else positive)
 
     def _on_drawn(self, corners: Any, kind: str) -> None:
         self.layers.choose_prompts()
