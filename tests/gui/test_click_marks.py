@@ -1,4 +1,4 @@
-"""Marks of other slices, marks that are moved, small hidden labels, and layers that go at once."""
+"""Marks of other slices, marks that are moved, and layers that go at once."""
 
 from __future__ import annotations
 
@@ -39,21 +39,6 @@ def test_a_negative_mark_that_is_moved_stays_negative(hand):
     hand.qtbot.wait(20)
     hand.wait()
     assert [m.positive for m in hand.clicking.layers.marks] == [True, False]
-
-
-def test_hidden_labels_of_a_small_type_grow(hand):
-    image = hand.viewer.add_image(scene(), name="cells")
-    given = np.zeros((96, 104), np.uint8)
-    given[0, 0] = 255
-    labels = hand.viewer.add_labels(given, name="mine")
-    hand.viewer.layers.selection.active = image
-    hand.tab.form.labels_box.set_value(getattr(labels, "__wrapped__", labels))
-    labels.visible = False
-    hand.start()
-    hand.click(image, BLOB)
-    hand.press("Return")
-    assert labels.data.dtype == np.uint16
-    assert labels.data[BLOB] == 256
 
 
 def test_all_layers_may_go_at_once(hand):

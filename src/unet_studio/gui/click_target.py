@@ -137,7 +137,6 @@ class Target:
         highest = max((int(c.after.max()) for c in edit.changes if c.after.size), default=0)
         if not back and not holds(layer.data.dtype, highest):
             layer.data = grown(layer.data, highest)
-            layer.refresh(force=True)  # hidden layers keep a slice of the old type otherwise
         self._highest = max(self._highest, edit.id) if self._highest >= 0 else -1
         left = 0
         changes = [Change(c.region, c.after, c.before) for c in edit.changes] if back else []
