@@ -24,7 +24,7 @@ from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
-from unet_studio.images.writers import remove_records
+from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
 from unet_studio.inference.forecast import PROBABILITY_BYTES
 from unet_studio.inference.plan import RunPlan, resolve
@@ -139,6 +139,8 @@ def segment_to_zarr_steps(
     model: Model | None = None,
     token: CancelToken | None = None,
     probabilities: Path | None = None,
+    beside: Path | None = None,
+    key: str = "",
 ) -> Generator[Event, None, StreamedSegmentation]:
     """Run a recipe through the disk, reporting on the way.
 
@@ -154,6 +156,11 @@ def segment_to_zarr_steps(
         Looked at between and within tiles, and between blocks.
     probabilities : Path, optional
         Folder for the probabilities, if they are to be kept.
+    beside : Path, optional
+        After which all other results are called, if not after ``target``. An older result
+        there is replaced, too.
+    key : str
+        Of what the labels are made; goes into their marker.
 
     Yields
     ------
@@ -211,7 +218,8 @@ def segment_to_zarr_steps(
                 check=check,
             )
         made.warnings[:0] = notes
-        older = remove_records(target)  # from here on it is being replaced
+        # From here on it is being replaced.
+        older = [f for path in (target, beside) if path is not None for f in remove_records(path)]
         if probabilities is not None:
             yield Started("writing probabilities")
             write_chunked(
@@ -224,9 +232,8 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        result = _finish(prediction, made, provisional, recipe, target, check)
-        for path in older:
-            path.unlink(missing_ok=True)
+        result = _finish(prediction, made, provisional, recipe, target, check, key)
+        remove_files(older, target, probabilities)
         return result
 
 
@@ -262,6 +269,7 @@ def _finish(
     recipe: Recipe,
     target: Path,
     check: Callable[[], None],
+    key: str,
 ) -> StreamedSegmentation:
     """Write the final store, and put together what is to be said of it."""
     import zarr
@@ -290,7 +298,7 @@ def _finish(
         axes,
         target,
         dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
-        metadata={"record": record},
+        metadata={"record": record, "key": key},
         labels=True,
         check=check,
     )
