@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from unet_studio.recipe import ObjectsMethod
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_studio.images.blocks import Each
     from unet_studio.inference.decision import Decision
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
@@ -178,13 +179,13 @@ def segment_to_zarr_steps(
         yield Started("loading the model")
         model = load_model(recipe.model)
     plan = resolve(recipe, model.card, volume.info, streamed=True)
-    method, notes = _checked_method(recipe, plan)
+    method, notes = checked_method(recipe, plan)
     for path in filter(None, (target, probabilities)):
-        _check_target(path)
+        check_target(path)
     with scratch_folder(target) as scratch:
-        if warning := _shortage_of_disk(plan, scratch):
+        if warning := shortage_of_disk(plan, scratch):
             yield Warned(warning)
-        decision = _decision(method, plan) if probabilities is None else None
+        decision = decision_of(method, plan) if probabilities is None else None
         if decision is not None:
             provisional = _scratch_array(scratch / "labels", plan, "uint8")
             steps = predict_steps(
@@ -192,7 +193,7 @@ def segment_to_zarr_steps(
             )
             prediction = yield from steps
             yield from (Warned(note) for note in notes)
-            block = _block(provisional, plan)
+            block = object_block(provisional.shape, plan)
             made = yield from take_classes(
                 prediction, method, block=block, measure=recipe.measure, check=check
             )
@@ -206,7 +207,7 @@ def segment_to_zarr_steps(
                 method,
                 provisional,
                 _known_array(scratch / "known", provisional) if method.link is not None else None,
-                block=_block(provisional, plan),
+                block=object_block(provisional.shape, plan),
                 measure=recipe.measure,
                 check=check,
             )
@@ -224,13 +225,13 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        result = _finish(prediction, made, provisional, recipe, target, check)
+        result = finish(prediction, made, provisional, recipe, target, check)
         for path in older:
             path.unlink(missing_ok=True)
         return result
 
 
-def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
+def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
     """Return the objects method with all options written out, and warnings.
 
     Whatever can not be done is refused now, before hours of prediction.
@@ -244,7 +245,7 @@ def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple
     return ObjectsMethod(method=method.method, options=options.model_dump(), link=link), notes
 
 
-def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
+def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     """Return what the device can decide, where that is all that is wanted of it."""
     from unet_studio.objects.methods import METHODS, parse_options
 
@@ -255,15 +256,30 @@ def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     return support.decision(parse_options(method)) if support is not None else None
 
 
-def _finish(
+def finish(
     prediction: Prediction,
     made: MadeObjects,
     provisional: Any,
     recipe: Recipe,
     target: Path,
     check: Callable[[], None],
+    each: Each = map,
 ) -> StreamedSegmentation:
-    """Write the final store, and put together what is to be said of it."""
+    """Write the final store, and put together what is to be said of it.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    made : MadeObjects
+    provisional : array-like of int
+        The labels, axes ``[T] [Z] Y X``.
+    recipe : Recipe
+    target : Path
+    check : callable
+        Called before each slab; may raise to stop.
+    each : callable
+        Writes the slabs: ``map``, or what has others do it.
+    """
     import zarr
 
     from unet_studio.objects.run import smallest_label_dtype
@@ -293,6 +309,7 @@ def _finish(
         metadata={"record": record},
         labels=True,
         check=check,
+        each=each,
     )
     labels = zarr.open_array(str(target / "0"), mode="r")
     tracks = made.tracks.columns() if made.tracks is not None else {}
@@ -301,7 +318,13 @@ def _finish(
     )
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Refuse a place that holds what this program did not write.
+
+    Raises
+    ------
+    OutputError
+    """
     if path.exists() and not is_ours(path):
         raise OutputError(
             f"{path} exists and was not written by this program, so it stays. Move it away or "
@@ -309,7 +332,8 @@ def _check_target(path: Path) -> None:
         )
 
 
-def _shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
+def shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
+    """Return a warning if intermediate results might not fit on the disk of a folder."""
     voxels = math.prod(plan.output_shape)
     needed = voxels * (plan.card.out_channels * PROBABILITY_BYTES + 4)
     free = shutil.disk_usage(folder).free
@@ -363,10 +387,10 @@ def _known_array(path: Path, labels: Any) -> Any:
     )
 
 
-def _block(labels: Any, plan: RunPlan) -> tuple[int, ...]:
+def object_block(shape: Sequence[int], plan: RunPlan) -> tuple[int, ...]:
     """Return the blocks to make objects in: whole chunks, and no larger than the image."""
     ndim = 3 if "Z" in plan.info.axes else 2
-    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], labels.shape[-ndim:], strict=True))
+    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape[-ndim:], strict=True))
 
 
 def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
