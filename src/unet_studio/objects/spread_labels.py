@@ -148,8 +148,8 @@ class SpreadLabels:
     def _block(self, number: int, part: Region) -> NDArray[np.uint32]:
         """Paint a part of a block."""
         if number in self.patched:
-            stored = np.asarray(self._patches("r")[part])
-            return np.asarray(self._numbers()[stored]) if self.final and self.objects else stored
+            stored: NDArray[np.uint32] = np.asarray(self._patches("r")[part])
+            return self._numbers()[stored] if self.final and self.objects else stored
         out = np.zeros([r.stop - r.start for r in part], self.dtype)
         low, high = np.searchsorted(self.pairs[:, 0], [number, number + 1])
         bounds = self.grid.bounds(number)
