@@ -24,7 +24,7 @@ from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
-from unet_studio.images.writers import remove_records
+from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
 from unet_studio.inference.forecast import PROBABILITY_BYTES
 from unet_studio.inference.plan import RunPlan, resolve
@@ -140,6 +140,8 @@ def segment_to_zarr_steps(
     model: Model | None = None,
     token: CancelToken | None = None,
     probabilities: Path | None = None,
+    beside: Path | None = None,
+    key: str = "",
 ) -> Generator[Event, None, StreamedSegmentation]:
     """Run a recipe through the disk, reporting on the way.
 
@@ -155,6 +157,11 @@ def segment_to_zarr_steps(
         Looked at between and within tiles, and between blocks.
     probabilities : Path, optional
         Folder for the probabilities, if they are to be kept.
+    beside : Path, optional
+        After which all other results are called, if not after ``target``. An older result
+        there is replaced, too.
+    key : str
+        Of what the labels are made; goes into their marker.
 
     Yields
     ------
@@ -183,9 +190,9 @@ def segment_to_zarr_steps(
     for path in filter(None, (target, probabilities)):
         check_target(path)
     with scratch_folder(target) as scratch:
-        if warning := shortage_of_disk(plan, scratch):
-            yield Warned(warning)
         decision = decision_of(method, plan) if probabilities is None else None
+        if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
+            yield Warned(warning)
         if decision is not None:
             provisional = _scratch_array(scratch / "labels", plan, "uint8")
             steps = predict_steps(
@@ -212,7 +219,8 @@ def segment_to_zarr_steps(
                 check=check,
             )
         made.warnings[:0] = notes
-        older = remove_records(target)  # from here on it is being replaced
+        # From here on it is being replaced.
+        older = [f for path in (target, beside) if path is not None for f in remove_records(path)]
         if probabilities is not None:
             yield Started("writing probabilities")
             write_chunked(
@@ -225,9 +233,8 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        result = finish(prediction, made, provisional, recipe, target, check)
-        for path in older:
-            path.unlink(missing_ok=True)
+        result = finish(prediction, made, provisional, recipe, target, check, key)
+        remove_files(older, target, probabilities)
         return result
 
 
@@ -263,6 +270,7 @@ def finish(
     recipe: Recipe,
     target: Path,
     check: Callable[[], None],
+    key: str,
     each: Each = map,
 ) -> StreamedSegmentation:
     """Write the final store, and put together what is to be said of it.
@@ -277,6 +285,8 @@ def finish(
     target : Path
     check : callable
         Called before each slab; may raise to stop.
+    key : str
+        Of what the labels are made; goes into their marker.
     each : callable
         Writes the slabs: ``map``, or what has others do it.
     """
@@ -306,7 +316,7 @@ def finish(
         axes,
         target,
         dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
-        metadata={"record": record},
+        metadata={"record": record, "key": key},
         labels=True,
         check=check,
         each=each,
@@ -332,10 +342,18 @@ def check_target(path: Path) -> None:
         )
 
 
-def shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
-    """Return a warning if intermediate results might not fit on the disk of a folder."""
+def shortage_of_disk(plan: RunPlan, folder: Path, *, classes: bool) -> str | None:
+    """Return a warning if intermediate results might not fit on the disk of a folder.
+
+    Parameters
+    ----------
+    plan : RunPlan
+    folder : Path
+    classes : bool
+        Whether tiles are decided at once: one byte per voxel and no probabilities.
+    """
     voxels = math.prod(plan.output_shape)
-    needed = voxels * (plan.card.out_channels * PROBABILITY_BYTES + 4)
+    needed = voxels * (1 if classes else plan.card.out_channels * PROBABILITY_BYTES + 4)
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return None

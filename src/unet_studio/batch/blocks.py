@@ -27,7 +27,7 @@ from unet_studio.errors import Cancelled
 from unet_studio.events import Event, Started, TileDone, Warned
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.ome_zarr import write_chunked
-from unet_studio.images.writers import remove_records
+from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.streaming import (
     StreamedSegmentation,
     check_target,
@@ -120,7 +120,10 @@ def do_blocks(
     order = Order(source, job.recipe, job.model_sha256, spread)
     try:
         target, kept = stream_targets(task.target, opened.volume.metadata, job.probabilities)
-        steps = segment_by_blocks_steps(order, task.inside or target, kept, each, token)
+        steps = segment_by_blocks_steps(
+            order, task.inside or target, kept, each, token,
+            beside=task.target if task.inside is not None else None, key=opened.key,
+        )  # fmt: skip
         result = drain(steps, on_event)
         if result is None:
             return None
@@ -133,7 +136,14 @@ def do_blocks(
 
 
 def segment_by_blocks_steps(
-    order: Order, target: Path, probabilities: Path | None, each: Each, token: CancelToken
+    order: Order,
+    target: Path,
+    probabilities: Path | None,
+    each: Each,
+    token: CancelToken,
+    *,
+    beside: Path | None = None,
+    key: str = "",
 ) -> Generator[Event, None, StreamedSegmentation | None]:
     """Do what :func:`unet_studio.streaming.segment_to_zarr_steps` does, by many.
 
@@ -146,6 +156,11 @@ def segment_by_blocks_steps(
         Folder for the probabilities, if they are to be kept.
     each : callable
     token : CancelToken
+    beside : Path, optional
+        After which all other results are called, if not after ``target``. An older result
+        there is replaced, too.
+    key : str
+        Of what the labels are made; goes into their marker.
 
     Yields
     ------
@@ -156,6 +171,7 @@ def segment_by_blocks_steps(
     StreamedSegmentation or None
         None if the image is constant: there is nothing to be shared out.
     """
+    from unet_studio.inference.decision import Decision
     from unet_studio.objects.streamed import make_objects_spread, take_classes
 
     check = token.raise_if_cancelled
@@ -167,7 +183,8 @@ def segment_by_blocks_steps(
         return None
     plan = surveyed.plan
     with scratch_folder(target) as scratch:
-        if warning := shortage_of_disk(plan, scratch):
+        decided = isinstance(surveyed.keep, Decision)
+        if warning := shortage_of_disk(plan, scratch, classes=decided):
             yield Warned(warning)
         yield from (Warned(text) for text in (*surveyed.warnings, *notes))
         prediction = yield from _predict(order, surveyed, scratch / "tiles", each)
@@ -185,7 +202,8 @@ def segment_by_blocks_steps(
                 measure=order.recipe.measure, each=each,
             )  # fmt: skip
         made.warnings[:0] = notes
-        older = remove_records(target)  # from here on it is being replaced
+        # From here on it is being replaced.
+        older = [f for path in (target, beside) if path is not None for f in remove_records(path)]
         if probabilities is not None:
             yield Started("writing probabilities")
             write_chunked(
@@ -193,9 +211,8 @@ def segment_by_blocks_steps(
                 dtype=np.dtype(np.float16), metadata={}, labels=False, check=check, each=each,
             )  # fmt: skip
         yield Started("writing labels")
-        result = finish(prediction, made, labels, order.recipe, target, check, each)
-        for path in older:
-            path.unlink(missing_ok=True)
+        result = finish(prediction, made, labels, order.recipe, target, check, key, each)
+        remove_files(older, target, probabilities)
         return result
 
 

@@ -88,7 +88,8 @@ def plan_batch(
     RecipeError
         If labels in an OME-Zarr can not be called so.
     """
-    output = Path(output).expanduser()
+    # Whole paths: workers, and whoever reads record or manifest, may be in another folder.
+    output = Path(output).expanduser().absolute()
     if into_zarr:
         check_name(into_zarr)
     found = find_items(inputs, output)
@@ -175,7 +176,7 @@ def run_batch(
 
     if isinstance(recipe, Path | str):
         recipe = load_recipe(recipe)
-    output = Path(output).expanduser()
+    output = Path(output).expanduser().absolute()
     if parquet:
         check_parquet()
     plan = plan_batch(inputs, output, into_zarr=into_zarr)

@@ -25,7 +25,6 @@ from unet_studio.batch.results import (
     write_tables,
 )
 from unet_studio.events import CancelToken, Event
-from unet_studio.images.writers import remove_records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +77,7 @@ def open_item(task: Task, job: Job) -> Opened | Result:
         if not job.redo and finished_record(task.target, inside=task.inside) is not None:
             key = item_key(job, task.item)
             if finished := finished_record(task.target, key, inside=task.inside):
-                return _skipped(task, *finished)
+                return _skipped(task, job, *finished)
         if task.inside is not None:
             check_inside(task.inside)
         volume = read_image(task.item.path, job.recipe.axes, series=task.item.series)
@@ -91,7 +90,12 @@ def open_item(task: Task, job: Job) -> Opened | Result:
         return failed(task, error, began)
 
 
-def _skipped(task: Task, labels: Path, record: dict[str, Any]) -> Result:
+def _skipped(task: Task, job: Job, labels: Path, record: dict[str, Any]) -> Result:
+    """Return the result of an item that is complete, but perhaps for its picture."""
+    if job.overlays:
+        from unet_studio.batch.overlays import complete_overlay
+
+        record = complete_overlay(task, job.recipe.axes, labels, record)
     batch = record["batch"]
     files = [task.target.parent / str(name) for name in record["outputs"]]
     sizes = batch.get("sizes")
@@ -149,8 +153,9 @@ def _streamed(
     target, kept = stream_targets(task.target, volume.metadata, job.probabilities)
     labels = task.inside or target
     steps = segment_to_zarr_steps(
-        volume, job.recipe, labels, model=model, token=token, probabilities=kept
-    )
+        volume, job.recipe, labels, model=model, token=token, probabilities=kept,
+        beside=task.target if task.inside is not None else None, key=opened.key,
+    )  # fmt: skip
     result = drain(steps, on_event)
     result = with_intensities(result, volume, token.raise_if_cancelled)
     return finish_streamed(opened, job, result, target, kept)
@@ -173,7 +178,6 @@ def finish_streamed(
     task = opened.task
     labels = task.inside or target
     if task.inside is not None:
-        remove_records(task.target)
         list_labels(task.inside)
     after = task.target if task.inside is not None else target
     files = write_tables(
@@ -203,7 +207,7 @@ def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
         result = with_intensities(result, opened.volume, token.raise_if_cancelled)
         files = write_results(
             result, task.target, opened.volume.metadata, task.item.path,
-            probabilities=job.probabilities, inside=task.inside,
+            probabilities=job.probabilities, inside=task.inside, key=opened.key,
             overlay=_picture(opened, job, result), extra=_extra(opened, result),
         )  # fmt: skip
         return _done(opened, files, result)
@@ -313,7 +317,8 @@ def _source(task: Task) -> dict[str, Any]:
 
 
 def _places(files: Sequence[Path]) -> tuple[str, str]:
-    """Return which of the files of a result are its table and its picture."""
+    """Return which of the files of a result are its table and its picture, if they are there."""
     ends = ("_objects.csv", f"_{OVERLAY}.png")
-    table, overlay = (next((str(f) for f in files if f.name.endswith(e)), "") for e in ends)
+    found = ((f for f in files if f.name.endswith(end) and f.is_file()) for end in ends)
+    table, overlay = (str(next(files_, "")) for files_ in found)
     return table, overlay

@@ -225,7 +225,7 @@ def write_chunked(
     dtype : numpy.dtype
         Of the store; has to hold every value.
     metadata : mapping
-        ``record``, if there, is digested into the marker.
+        ``record``, if there, is digested into the marker, and ``key`` written there.
     labels : bool
         Add a pyramid, and say that these are labels.
     check : callable, optional
@@ -251,7 +251,7 @@ def write_chunked(
                 group, str(number), source, axes, np.dtype(dtype), step, check, each
             )
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
-        write_marker(folder, metadata.get("record"))
+        write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
     return target
 
 

@@ -163,7 +163,9 @@ class SpreadLabels:
         if not self.objects:
             return values
         ids = values + self.bases[home]
-        return self._numbers()[ids] if self.final else ids
+        if not self.final:
+            return ids
+        return np.take(self._numbers(), ids)
 
     def _numbers(self) -> NDArray[np.uint32]:
         """Return the final id of each temporary one."""
