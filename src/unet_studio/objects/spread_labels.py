@@ -162,10 +162,8 @@ class SpreadLabels:
     def _ids(self, home: int, values: NDArray[Any]) -> NDArray[Any]:
         if not self.objects:
             return values
-        ids = values + self.bases[home]
-        if not self.final:
-            return ids
-        return np.take(self._numbers(), ids)
+        ids: NDArray[Any] = values + self.bases[home]
+        return self._numbers()[ids] if self.final else ids
 
     def _numbers(self) -> NDArray[np.uint32]:
         """Return the final id of each temporary one."""
