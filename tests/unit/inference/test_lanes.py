@@ -201,7 +201,7 @@ def test_the_way_of_a_gpu_gives_what_a_cpu_gives(monkeypatch, keep, dtype):
     options = {**OPTIONS, "keep": keep}
     expected = predict(image, model, **options)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
-    monkeypatch.setattr(predictor._Run, "_threads", 3)
+    monkeypatch.setattr(predictor.TileRun, "_threads", 3)
     used = []
 
     def streams(model, plan, devices, *rest):
