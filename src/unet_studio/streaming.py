@@ -189,9 +189,9 @@ def segment_to_zarr_steps(
     for path in filter(None, (target, probabilities)):
         _check_target(path)
     with scratch_folder(target) as scratch:
-        if warning := _shortage_of_disk(plan, scratch):
-            yield Warned(warning)
         decision = _decision(method, plan) if probabilities is None else None
+        if warning := _shortage_of_disk(plan, scratch, decided=decision is not None):
+            yield Warned(warning)
         if decision is not None:
             provisional = _scratch_array(scratch / "labels", plan, "uint8")
             steps = predict_steps(
@@ -317,9 +317,10 @@ def _check_target(path: Path) -> None:
         )
 
 
-def _shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
+def _shortage_of_disk(plan: RunPlan, folder: Path, *, decided: bool) -> str | None:
     voxels = math.prod(plan.output_shape)
-    needed = voxels * (plan.card.out_channels * PROBABILITY_BYTES + 4)
+    # What the device decides are classes of one byte; else probabilities and labels of four.
+    needed = voxels * (1 if decided else plan.card.out_channels * PROBABILITY_BYTES + 4)
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return None
