@@ -283,25 +283,24 @@ def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monk
 
 
 @pytest.mark.parametrize(
-    ("bytes_free", "options", "warned"),
+    ("bytes_free", "keep", "warned"),
     [
-        (1, {}, False),  # the device decides: one byte per pixel
-        (0.9, {}, True),
-        (5, {"objects": {"method": "watershed"}}, True),
-        (8, {"objects": {"method": "watershed"}}, False),
+        (1, False, False),  # the device decides on classes: one byte per pixel
+        (0.9, False, True),
+        (7, True, True),  # two probabilities of two bytes, and labels of four
+        (8, True, False),
     ],
 )
 def test_the_disk_is_said_to_be_short_only_where_it_may_be(
-    tmp_path, monkeypatch, bytes_free, options, warned
+    tmp_path, monkeypatch, bytes_free, keep, warned
 ):
     image = field((200, 240))
     usage = shutil.disk_usage(tmp_path)._replace(free=int(image.size * bytes_free))
     monkeypatch.setattr(streaming_module.shutil, "disk_usage", lambda _: usage)
-    events = []
-    model = new_model("unet-tiny", representation="binary")
-    tiled = {**OPTIONS, "tiling": {"tile": 512, "blend": False}}
-    segment_to_zarr(
-        image, tmp_path / "l.ome.zarr", model, axes="YX", on_event=events.append,
-        **tiled, **options,
+    model = new_model("unet-tiny", representation="classes")
+    volume, recipe, model = streaming_module.prepare(image, model, "YX", dict(OPTIONS))
+    events = streaming_module.segment_to_zarr_steps(
+        volume, recipe, tmp_path / "l.ome.zarr", model=model,
+        probabilities=tmp_path / "p.ome.zarr" if keep else None,
     )  # fmt: skip
     assert warned == any(isinstance(e, Warned) and "free" in e.message for e in events)
