@@ -289,6 +289,8 @@ def remove_records(labels: Path) -> tuple[Path, ...]:
             record.unlink()
         except OSError as error:
             raise cannot_write(record, error) from error
+        if path.is_file():
+            older.append(path)
     return tuple(older)
 
 
