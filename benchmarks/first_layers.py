@@ -46,8 +46,8 @@ GREY = {
     "random": "nothing is taken over",
 }
 STACKS = {
-    "nuclei, kernels spread": "each kernel repeated along Z, divided by its length (the default)",
-    "nuclei, kernels centred": "each kernel in the middle plane",
+    "nuclei, kernels spread": "each kernel repeated along Z, divided by its length",
+    "nuclei, kernels centred": "each kernel in the middle plane (what U-Net Studio does)",
     "random": "nothing is taken over",
 }
 
@@ -95,8 +95,8 @@ def train_stack(name: str, args: Any) -> dict[str, float]:
                 if hasattr(module, "reset_parameters"):
                     torch.manual_seed(args.seed)
                     module.reset_parameters()
-    elif name.endswith("centred"):
-        inflate_into(model.network, flat, "centre")
+    elif name.endswith("spread"):
+        inflate_into(model.network, flat, "mean")
     image, truth = (
         tifffile.imread(next((args.data / STACK / kind).glob("*.tif")))
         for kind in ("images", "masks")

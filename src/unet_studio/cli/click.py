@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_studio.cli.console import SOME_FAILED, complain, say, warn
-from unet_studio.errors import AxesError, ClickError, OutputError
+from unet_studio.errors import ClickError, OutputError, UNetStudioError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def _click(session: ClickSession, group: Group, follow: bool, policy: str) -> bo
     for position, positive in group.clicks:
         try:
             found = session.click(position, positive)
-        except AxesError as error:
+        except UNetStudioError as error:
             session.reset()
             complain(f"object {group.name}: {error}")
             return False

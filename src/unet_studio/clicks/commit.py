@@ -109,9 +109,22 @@ def apply(labels: Any, edit: Edit) -> None:
 
 
 def revert(labels: Any, edit: Edit) -> None:
-    """Take an edit out of labels again, in place."""
+    """Take an edit out of labels again, in place; pixels that others changed since stay."""
     for change in reversed(edit.changes):
-        labels[change.region] = change.before.astype(labels.dtype)
+        _exchange(labels, change.region, change.after, change.before)
+
+
+def renew(labels: Any, edit: Edit) -> None:
+    """Do an edit again that was taken back; pixels that others changed since stay."""
+    for change in edit.changes:
+        _exchange(labels, change.region, change.before, change.after)
+
+
+def _exchange(labels: Any, region: Region, old: NDArray[Any], new: NDArray[Any]) -> None:
+    now = np.array(labels[region])
+    own = (old != new) & (now == old)
+    now[own] = new[own].astype(now.dtype)
+    labels[region] = now
 
 
 def next_id(labels: Any, least: int = 0) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import Any
 
-from unet_studio.clicks.commit import Edit, apply, revert
+from unet_studio.clicks.commit import Edit, renew, revert
 from unet_studio.clicks.objects import Step
 
 _REMEMBERED = 5
@@ -23,6 +24,11 @@ class History:
         self.done.append(step)
         self.undone.clear()
 
+    def moved(self, old: Any, new: Any) -> None:
+        """Let the steps that wrote to an array write to another one: labels that grew."""
+        for steps in (self.done, self.undone):
+            steps[:] = [replace(s, target=new) if s.target is old else s for s in steps]
+
     def back(self) -> Step | None:
         """Take the newest step back, also out of labels that the session wrote to."""
         if not self.done:
@@ -39,7 +45,7 @@ class History:
             return None
         step = self.undone.pop()
         if step.edit is not None and step.target is not None:
-            apply(step.target, step.edit)
+            renew(step.target, step.edit)
         self.done.append(step)
         return step
 

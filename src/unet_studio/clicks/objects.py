@@ -29,6 +29,7 @@ class OnPlane:
     prompts: Prompts = field(default_factory=Prompts)
     answer: Answer = field(default_factory=Answer)
     origin: str = FROM_CLICKS
+    replaced: Patch | None = None  # of the object that is corrected: given up by a commit
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class ClickedObject:
 
     def with_plane(self, place: Place, found: OnPlane, **changes: Any) -> ClickedObject:
         """Return the object with another state of one plane, which becomes the current one."""
+        # A correction gives up its old pixels, however often the plane is answered anew.
+        if found.replaced is None:
+            found = replace(found, replaced=self.on(place).replaced)
         planes = MappingProxyType({**self.planes, place: found})
         return replace(self, planes=planes, place=place, **changes)
 

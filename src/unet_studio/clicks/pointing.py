@@ -268,7 +268,8 @@ class Pointing:
         """
         began = time.perf_counter()
         found = {
-            at: OnPlane(Prompts(start=mask), Answer(mask), origin) for at, mask in planes.items()
+            at: OnPlane(Prompts(start=mask), Answer(mask), origin, mask if replaces else None)
+            for at, mask in planes.items()
         }
         place = min(found) if place is None else place
         ordered = {**{at: found[at] for at in sorted(found) if at != place}, place: found[place]}

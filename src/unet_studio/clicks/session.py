@@ -19,11 +19,14 @@ from unet_studio.clicks.commit import (
     grown,
     holds,
     next_id,
+    oriented,
+    region_of,
 )
 from unet_studio.clicks.network import ClickNetwork
 from unet_studio.clicks.objects import ClickedObject, OnPlane, Place, Proposal
+from unet_studio.clicks.picking import object_at
 from unet_studio.clicks.pointing import Pointing
-from unet_studio.clicks.prompts import pixel_of
+from unet_studio.clicks.prompts import Patch, pixel_of
 from unet_studio.clicks.propagation import FROM_PROPAGATION, Propagation, both_ways
 from unet_studio.clicks.solving import Answer, Prompts, solve
 from unet_studio.errors import ClickError
@@ -189,7 +192,7 @@ class ClickSession(Pointing):
         if number < 1:
             raise ClickError(f"{number} can not be the id of an object; ids begin with 1.")
         planes = [
-            (self.canvas.named(place), plane.answer.mask, plane.prompts.start)
+            (self.canvas.named(place), plane.answer.mask, self._given_up(labels, place))
             for place, plane in sorted(self._object.planes.items())
         ]
         edit = commit_edit(labels, self.canvas.axes, planes, number, policy, self._object.replaces)
@@ -201,9 +204,16 @@ class ClickSession(Pointing):
         if larger:
             note = f"{labels.dtype} ends before {number}: the labels are now of a larger type."
         if write:
-            labels = self.labels = self._numbered = grown(labels, number)
+            before, labels = labels, grown(labels, number)
+            self.labels = labels
+            if labels is not before:
+                self._history.moved(before, labels)
+                if self._numbered is before:
+                    self._numbered = labels
             apply(labels, edit)
-        self._highest = max(self._highest, number)
+        # An id that was given says nothing of labels that were not searched yet.
+        if self._numbered is labels and self._highest >= 0:
+            self._highest = max(self._highest, number)
         entry = {"do": "commit", "policy": policy, "id": number}
         target = labels if write else None
         self._step("commit", ClickedObject(), entry, edit=edit, target=target)
@@ -251,9 +261,29 @@ class ClickSession(Pointing):
             self.check_labels(labels)
         return labels
 
+    def _given_up(self, labels: Any, place: Place) -> Patch | None:
+        """Return the old pixels of the object that is corrected, on one plane."""
+        plane, number = self._object.on(place), self._object.replaces
+        mask = plane.answer.mask
+        if plane.replaced is not None or not number or plane.origin != FROM_PROPAGATION:
+            return plane.replaced
+        # Frames are not followed when a correction begins: what is under it there is looked up.
+        axes = self.canvas.axes
+        region = region_of(axes, self.canvas.named(place), mask.box)
+        under = oriented(np.asarray(labels[region]) == number, axes) & mask.values.astype(bool)
+        if not under.any():
+            return None
+        y, x = (int(n) for n in np.argwhere(under)[0])
+        point = (float(mask.top + y), float(mask.left + x))
+        taken = object_at(labels, self.canvas, place, point)
+        return None if taken is None else taken.planes.get(place)
+
     def _next_id(self, labels: Any) -> int:
-        """Return the next free id; only labels that are new to the session are searched."""
-        if self._highest < 0 or self._numbered is not labels:
+        """Return the next free id; stored labels are only searched when new to the session."""
+        if self._numbered is labels and type(labels) is np.ndarray:
+            # Others may have changed them since, and memory is searched quickly.
+            self._highest = next_id(labels, max(self._highest, 0)) - 1
+        elif self._highest < 0 or self._numbered is not labels:
             self._numbered, self._highest = labels, next_id(labels) - 1
         return self._highest + 1
 

@@ -203,13 +203,23 @@ class ClickLayers:
         found: tuple[float, Mark] | None = None
         here = np.asarray(world, float)
         for mark in self._marks:
+            if not self._on_slice(here, mark):
+                continue
             there = np.asarray(self.prompts.data_to_world(self.to_layer(mark.position)), float)
             n = min(len(here), len(there))
-            # Slices count like pixels: only marks on this plane are near.
             distance = float(np.linalg.norm(here[-n:] - there[-n:]))
             if distance <= reach and (found is None or distance < found[0]):
                 found = distance, mark
         return None if found is None else found[1]
+
+    def _on_slice(self, world: NDArray[np.float64], mark: Mark) -> bool:
+        """Whether a mark is on the slice that a place in the world is on."""
+        ndim = self.prompts.ndim
+        here = np.asarray(self.prompts.world_to_data(world), float)[-ndim:]
+        there = np.asarray(self.to_layer(mark.position))
+        extra = self._viewer.dims.ndim - ndim
+        hidden = [axis - extra for axis in self._viewer.dims.not_displayed if axis >= extra]
+        return all(round(here[axis]) == round(there[axis]) for axis in hidden)
 
     # -- showing ------------------------------------------------------------------
 

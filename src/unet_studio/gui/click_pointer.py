@@ -57,7 +57,7 @@ class Pointer(QObject):
 
     clicked = Signal(object, object)  # world position, set of modifiers
     unclicked = Signal(object)  # Mark
-    added = Signal(object)  # position in the image: with napari's own tool for adding points
+    added = Signal(object, object)  # position in the image, polarity of a moved mark or None
     drawn = Signal(object, str)  # vertices in the image (n, axes), kind of shape
 
     def __init__(self, viewer: Viewer, layers: ClickLayers, parent: QObject) -> None:
@@ -119,13 +119,15 @@ class Pointer(QObject):
     def _compare(self) -> None:
         layers = self._layers
         there = [layers.from_layer(p) for p in np.asarray(layers.prompts.data)]
-        for mark in layers.marks:
+        marks = layers.marks
+        for mark in marks:
             if not any(np.allclose(mark.position, p) for p in there):
                 self.unclicked.emit(mark)
-        known = [mark.position for mark in layers.marks]
-        for position in there:
-            if not any(np.allclose(position, p) for p in known):
-                self.added.emit(position)
+        # As many as before: they were moved, in their order, and stay what they were.
+        moved = len(there) == len(marks)
+        for index, position in enumerate(there):
+            if not any(np.allclose(position, mark.position) for mark in marks):
+                self.added.emit(position, marks[index].positive if moved else None)
 
     def _on_shapes(self, event: Any) -> None:
         if not self._layers.writing and str(event.action) == "added":

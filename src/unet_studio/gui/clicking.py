@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.click_asker import Asker
@@ -79,8 +79,8 @@ class Clicking(Asker):
         self.told.emit("info", "Loading the click model …")
         self.submit("Loading the click model", self.source.open, self._on_open)
 
-    def end(self, why: str = "") -> None:
-        """Stop: our layers go, the user's stay."""
+    def end(self, why: str = "", *, removing: bool = False) -> None:
+        """Stop: our layers go, the user's stay; not while napari is ``removing`` layers."""
         if self._over:
             return
         self._over = True
@@ -89,7 +89,15 @@ class Clicking(Asker):
         self.source.unwatch()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self.ledger.release()
-        self.layers.remove()
+        layers = self.layers
+
+        def remove() -> None:  # PyQt would hold on to a method only as long as others do
+            layers.remove()
+
+        if removing:  # perhaps several at once, which napari looks up one after the other
+            QTimer.singleShot(0, remove)
+        else:
+            remove()
         self.ended.emit(why)
 
     # -- pointing -----------------------------------------------------------------
@@ -349,8 +357,8 @@ class Clicking(Asker):
             else:
                 {CORRECT: self.correct, PICK: self.pick, ERASE: self.erase}[tool](position)
 
-    def _on_added(self, position: tuple[float, ...]) -> None:
-        self.click(position, self.positive)
+    def _on_added(self, position: tuple[float, ...], positive: bool | None) -> None:
+        self.click(position, self.positive if positive is None else positive)
 
     def _on_drawn(self, corners: Any, kind: str) -> None:
         self.layers.choose_prompts()
@@ -381,9 +389,15 @@ class Clicking(Asker):
     def _on_removed(self, event: Any) -> None:
         gone = unwrap(event.value)
         if gone is self.source.layer:
-            self._give_up(f"The image {gone.name!r} was removed: clicking has stopped. {_KEPT}")
+            self._give_up(
+                f"The image {gone.name!r} was removed: clicking has stopped. {_KEPT}",
+                removing=True,
+            )
         elif any(gone is layer for layer in self.layers.all):
-            self._give_up(f"The layer {gone.name!r} was removed: clicking has stopped. {_KEPT}")
+            self._give_up(
+                f"The layer {gone.name!r} was removed: clicking has stopped. {_KEPT}",
+                removing=True,
+            )
         elif gone is self.ledger.layer:
             self.set_target(None)
             self.chosen.emit()
@@ -396,8 +410,8 @@ class Clicking(Asker):
         words = f"The pixels of {self.source.name!r} were replaced: clicks see the new ones."
         self.told.emit("warning", words)
 
-    def _give_up(self, why: str) -> None:
-        self.end(why)
+    def _give_up(self, why: str, *, removing: bool = False) -> None:
+        self.end(why, removing=removing)
         notify_warning(why)
 
     def _on_moved(self, _event: Any = None) -> None:

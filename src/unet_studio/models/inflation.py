@@ -1,9 +1,11 @@
 """Give a 3D U-Net the weights of a trained 2D one.
 
-Carreira & Zisserman 2017, "Quo Vadis, Action Recognition?" (arXiv:1705.07750), section
-2.4: a kernel is repeated along the new axis and divided by its length, so that a stack of
-equal planes gives in each plane what the plane alone would. With ``"centre"`` the kernel
-stays in the middle plane and the others are zero.
+By default each kernel becomes the middle plane of the new one, and the others are zero: the
+3D network begins by seeing each plane as the 2D one did, and learns what its neighbours
+tell ("central frame initialisation" in Arnab et al. 2021, "ViViT", arXiv:2103.15691, section
+3.4). With ``"mean"`` the kernel is repeated along the new axis and divided by its length
+(Carreira & Zisserman 2017, "Quo Vadis, Action Recognition?", arXiv:1705.07750, section
+2.4), which blurs stacks whose planes differ. Measured: ``benchmarks/results/first_layers.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from unet_studio.models.model import Model
 
-Inflation = Literal["mean", "centre"]
+Inflation = Literal["centre", "mean"]
 INFLATABLE = ("unet",)
 _FIRST, _LAST = "down.0.0.weight", "head.bias"
 
@@ -30,7 +32,7 @@ _FIRST, _LAST = "down.0.0.weight", "head.bias"
 def inflate_weights(
     weights: Mapping[str, torch.Tensor],
     target: Mapping[str, torch.Tensor],
-    how: Inflation = "mean",
+    how: Inflation = "centre",
 ) -> dict[str, torch.Tensor]:
     """Return weights of two dimensions in the shapes of three.
 
@@ -40,7 +42,7 @@ def inflate_weights(
         Of the 2D network; kernels have the axes (C_out, C_in, Y, X).
     target : mapping of str to tensor
         Of the same network in 3D, for its shapes.
-    how : {"mean", "centre"}
+    how : {"centre", "mean"}
 
     Raises
     ------
@@ -73,7 +75,7 @@ def inflate_weights(
     return inflated
 
 
-def inflate_into(network: nn.Module, flat: Model, how: Inflation = "mean") -> tuple[str, ...]:
+def inflate_into(network: nn.Module, flat: Model, how: Inflation = "centre") -> tuple[str, ...]:
     """Load the weights of a 2D model into the same network in 3D, in place.
 
     A first layer for red, green and blue is adapted to the network's channels; a last layer
