@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
-from unet_studio.images.writers import remove_records
+from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
 from unet_studio.inference.forecast import PROBABILITY_BYTES
 from unet_studio.inference.plan import RunPlan, resolve
@@ -34,6 +34,7 @@ from unet_studio.recipe import ObjectsMethod
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_studio.images.blocks import Each
     from unet_studio.inference.decision import Decision
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
@@ -139,6 +140,8 @@ def segment_to_zarr_steps(
     model: Model | None = None,
     token: CancelToken | None = None,
     probabilities: Path | None = None,
+    beside: Path | None = None,
+    key: str = "",
 ) -> Generator[Event, None, StreamedSegmentation]:
     """Run a recipe through the disk, reporting on the way.
 
@@ -154,6 +157,11 @@ def segment_to_zarr_steps(
         Looked at between and within tiles, and between blocks.
     probabilities : Path, optional
         Folder for the probabilities, if they are to be kept.
+    beside : Path, optional
+        After which all other results are called, if not after ``target``. An older result
+        there is replaced, too.
+    key : str
+        Of what the labels are made; goes into their marker.
 
     Yields
     ------
@@ -178,13 +186,13 @@ def segment_to_zarr_steps(
         yield Started("loading the model")
         model = load_model(recipe.model)
     plan = resolve(recipe, model.card, volume.info, streamed=True)
-    method, notes = _checked_method(recipe, plan)
+    method, notes = checked_method(recipe, plan)
     for path in filter(None, (target, probabilities)):
-        _check_target(path)
+        check_target(path)
     with scratch_folder(target) as scratch:
-        if warning := _shortage_of_disk(plan, scratch):
+        decision = decision_of(method, plan) if probabilities is None else None
+        if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
             yield Warned(warning)
-        decision = _decision(method, plan) if probabilities is None else None
         if decision is not None:
             provisional = _scratch_array(scratch / "labels", plan, "uint8")
             steps = predict_steps(
@@ -192,7 +200,7 @@ def segment_to_zarr_steps(
             )
             prediction = yield from steps
             yield from (Warned(note) for note in notes)
-            block = _block(provisional, plan)
+            block = object_block(provisional.shape, plan)
             made = yield from take_classes(
                 prediction, method, block=block, measure=recipe.measure, check=check
             )
@@ -206,12 +214,13 @@ def segment_to_zarr_steps(
                 method,
                 provisional,
                 _known_array(scratch / "known", provisional) if method.link is not None else None,
-                block=_block(provisional, plan),
+                block=object_block(provisional.shape, plan),
                 measure=recipe.measure,
                 check=check,
             )
         made.warnings[:0] = notes
-        older = remove_records(target)  # from here on it is being replaced
+        # From here on it is being replaced.
+        older = [f for path in (target, beside) if path is not None for f in remove_records(path)]
         if probabilities is not None:
             yield Started("writing probabilities")
             write_chunked(
@@ -224,13 +233,12 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        result = _finish(prediction, made, provisional, recipe, target, check)
-        for path in older:
-            path.unlink(missing_ok=True)
+        result = finish(prediction, made, provisional, recipe, target, check, key)
+        remove_files(older, target, probabilities)
         return result
 
 
-def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
+def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
     """Return the objects method with all options written out, and warnings.
 
     Whatever can not be done is refused now, before hours of prediction.
@@ -244,7 +252,7 @@ def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple
     return ObjectsMethod(method=method.method, options=options.model_dump(), link=link), notes
 
 
-def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
+def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     """Return what the device can decide, where that is all that is wanted of it."""
     from unet_studio.objects.methods import METHODS, parse_options
 
@@ -255,15 +263,33 @@ def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     return support.decision(parse_options(method)) if support is not None else None
 
 
-def _finish(
+def finish(
     prediction: Prediction,
     made: MadeObjects,
     provisional: Any,
     recipe: Recipe,
     target: Path,
     check: Callable[[], None],
+    key: str,
+    each: Each = map,
 ) -> StreamedSegmentation:
-    """Write the final store, and put together what is to be said of it."""
+    """Write the final store, and put together what is to be said of it.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    made : MadeObjects
+    provisional : array-like of int
+        The labels, axes ``[T] [Z] Y X``.
+    recipe : Recipe
+    target : Path
+    check : callable
+        Called before each slab; may raise to stop.
+    key : str
+        Of what the labels are made; goes into their marker.
+    each : callable
+        Writes the slabs: ``map``, or what has others do it.
+    """
     import zarr
 
     from unet_studio.objects.run import smallest_label_dtype
@@ -290,9 +316,10 @@ def _finish(
         axes,
         target,
         dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
-        metadata={"record": record},
+        metadata={"record": record, "key": key},
         labels=True,
         check=check,
+        each=each,
     )
     labels = zarr.open_array(str(target / "0"), mode="r")
     tracks = made.tracks.columns() if made.tracks is not None else {}
@@ -301,7 +328,13 @@ def _finish(
     )
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Refuse a place that holds what this program did not write.
+
+    Raises
+    ------
+    OutputError
+    """
     if path.exists() and not is_ours(path):
         raise OutputError(
             f"{path} exists and was not written by this program, so it stays. Move it away or "
@@ -309,9 +342,18 @@ def _check_target(path: Path) -> None:
         )
 
 
-def _shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
+def shortage_of_disk(plan: RunPlan, folder: Path, *, classes: bool) -> str | None:
+    """Return a warning if intermediate results might not fit on the disk of a folder.
+
+    Parameters
+    ----------
+    plan : RunPlan
+    folder : Path
+    classes : bool
+        Whether tiles are decided at once: one byte per voxel and no probabilities.
+    """
     voxels = math.prod(plan.output_shape)
-    needed = voxels * (plan.card.out_channels * PROBABILITY_BYTES + 4)
+    needed = voxels * (1 if classes else plan.card.out_channels * PROBABILITY_BYTES + 4)
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return None
@@ -363,10 +405,10 @@ def _known_array(path: Path, labels: Any) -> Any:
     )
 
 
-def _block(labels: Any, plan: RunPlan) -> tuple[int, ...]:
+def object_block(shape: Sequence[int], plan: RunPlan) -> tuple[int, ...]:
     """Return the blocks to make objects in: whole chunks, and no larger than the image."""
     ndim = 3 if "Z" in plan.info.axes else 2
-    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], labels.shape[-ndim:], strict=True))
+    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape[-ndim:], strict=True))
 
 
 def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

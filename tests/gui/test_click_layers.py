@@ -236,7 +236,7 @@ def test_f42_other_layers_are_removed(hand, which):
     assert "removed" in hand.wait()
     if which != "labels":
         assert hand.clicking is None
-        assert len(hand.viewer.layers) == 2
+        hand.qtbot.waitUntil(lambda: len(hand.viewer.layers) == 2)
         return
     hand.press("Return")
     assert hand.clicking.ledger.layer is not labels

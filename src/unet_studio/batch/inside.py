@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unet_studio.batch.items import Item
 from unet_studio.errors import OutputError, RecipeError
 from unet_studio.images.atomic import atomic_file
-from unet_studio.images.zarr_marker import is_complete, is_ours
+from unet_studio.images.zarr_marker import is_complete, is_ours, key_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,8 +46,8 @@ def check_inside(place: Path) -> None:
     Raises
     ------
     OutputError
-        If the store is of another version than 0.5, or labels of this name are there
-        that this program did not write.
+        If the store is of another version than 0.5, has consolidated metadata, or labels
+        of this name are there that this program did not write.
     """
     store = place.parent.parent
     if not (store / "zarr.json").is_file():
@@ -60,6 +60,13 @@ def check_inside(place: Path) -> None:
             f"{store} is no OME-Zarr image (no multiscales metadata), so labels have no place in "
             "it. Leave --into-zarr out: labels then go to the output folder."
         )
+    if consolidated := _consolidated(place.parent):
+        raise OutputError(
+            f"{consolidated} has consolidated metadata: programs that go by them would not see "
+            "labels that are added. Leave --into-zarr out, and labels go to the output folder; or "
+            "take the consolidated metadata out, and call zarr.consolidate_metadata when the "
+            "labels are there."
+        )
     if place.exists() and not is_ours(place):
         raise OutputError(
             f"{place} exists and was not written by this program, so it stays. Choose another "
@@ -67,7 +74,9 @@ def check_inside(place: Path) -> None:
         )
 
 
-def write_inside(labels: NDArray[Any], axes: Axes, place: Path, target: Path) -> Path:
+def write_inside(
+    labels: NDArray[Any], axes: Axes, place: Path, target: Path, key: str = ""
+) -> Path:
     """Write labels into the store they are of, and into its list of labels.
 
     Parameters
@@ -77,7 +86,10 @@ def write_inside(labels: NDArray[Any], axes: Axes, place: Path, target: Path) ->
     place : Path
         ``<store>/labels/<name>``.
     target : Path
-        Whose run record is removed first: where one is, all is complete.
+        Whose run record is removed first: where one is, all is complete. The tables and the
+        picture of that older result go when the new labels are there.
+    key : str
+        What the labels are made of: tells them from those of another run under this name.
 
     Returns
     -------
@@ -90,12 +102,13 @@ def write_inside(labels: NDArray[Any], axes: Axes, place: Path, target: Path) ->
         If the store or the disk does not take it.
     """
     from unet_studio.images.ome_zarr import write
-    from unet_studio.images.writers import remove_records
+    from unet_studio.images.writers import remove_files, remove_records
 
     check_inside(place)
-    remove_records(target)
-    write(labels, axes, place, metadata={}, labels=True)
+    older = remove_records(target)
+    write(labels, axes, place, metadata={"key": key}, labels=True)
     list_labels(place)
+    remove_files(older)
     return place
 
 
@@ -131,10 +144,29 @@ def list_labels(place: Path) -> None:
             stream.write(json.dumps(content, indent=2).encode())
 
 
-def is_listed(place: Path) -> bool:
-    """Whether labels are complete, and in the list of their store."""
+def is_listed(place: Path, key: str) -> bool:
+    """Whether labels are complete, made of what ``key`` says, and in the list of their store."""
     listed = _ome(place.parent / "zarr.json").get("labels")
-    return isinstance(listed, list) and place.name in listed and is_complete(place)
+    named = isinstance(listed, list) and place.name in listed
+    # Another run, of another recipe, may have put its labels in their place since.
+    return named and key_of(place) == key and is_complete(place)
+
+
+def _consolidated(group: Path) -> Path | None:
+    """Return the file in which a group, or one around it, keeps metadata of what is in it."""
+    for folder in (group, *group.parents):
+        described = folder / "zarr.json"
+        if folder != group and not described.is_file():
+            return None  # out of the hierarchy
+        if (folder / ".zmetadata").is_file():
+            return folder / ".zmetadata"
+        try:
+            content = json.loads(described.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and content.get("consolidated_metadata"):
+            return described
+    return None
 
 
 def _ome(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Item:
     Attributes
     ----------
     path : Path
-        File, or OME-Zarr folder (of a plate: of one field).
+        File, or OME-Zarr folder (of a plate: of one field). The whole path, where it was found.
     folder : tuple of str
         Where its results go below the output: the mirrored folders.
     stem, suffix : str
@@ -88,7 +88,7 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
         If an input does not exist, a glob fits nothing, or there is no image at all.
     """
     found = Found()
-    paths = list(dict.fromkeys(p for text in inputs for p in _expanded(str(text))))
+    paths = list(dict.fromkeys(p.absolute() for text in inputs for p in _expanded(str(text))))
     roots = [p for p in paths if p.is_dir() and not is_zarr(p)]
     names = _root_names(roots)
     loose = _mirrored([p for p in paths if p not in names])

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from unet_studio.batch.inside import LABELS, is_listed
 from unet_studio.batch.items import Item
+from unet_studio.batch.results import OVERLAY
 from unet_studio.images.records import LABELS_AT, outputs_of, read_record, record_path
 from unet_studio.images.writers import beside_labels
 from unet_studio.images.zarr_marker import is_complete
@@ -57,6 +58,9 @@ class Job:
         Write a small picture of each result on its image.
     into_zarr : str
         Name of the labels inside images that are OME-Zarrs; empty if they go elsewhere.
+    split_above : int
+        Images of more pixels (voxels) than this are shared out to all workers; 0 for none.
+        Decides nothing about the result.
     """
 
     recipe: Recipe
@@ -66,16 +70,18 @@ class Job:
     redo: bool = False
     overlays: bool = False
     into_zarr: str = ""
+    split_above: int = 0
 
     @property
     def key(self) -> str:
-        """Digest of everything but the input that decides a result. Not the device."""
+        """Digest of everything but the input that decides a result.
+
+        Not the device, and not the pictures: those can be made of complete labels.
+        """
         values = self.recipe.model_dump(mode="json", exclude={"device"})
         if self.model_sha256:
             values["model"] = self.model_sha256
-        values["written"] = [
-            self.probabilities, self.through_disk, self.overlays, self.into_zarr
-        ]  # fmt: skip
+        values["written"] = [self.probabilities, self.through_disk, self.into_zarr]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -123,6 +129,13 @@ class ItemResult:
     series: int = 0
 
 
+@dataclass(frozen=True)
+class ToSplit:
+    """Says of an item that it is for all workers, not for the one that was asked."""
+
+    task: Task
+
+
 def item_key(job: Job, item: Item) -> str:
     """Return the digest of all that decides an item's result: recipe, model and input.
 
@@ -160,6 +173,9 @@ def finished_record(
 ) -> tuple[Path, dict[str, Any]] | None:
     """Return labels and run record of a complete result; None if there is none.
 
+    All that the record lists has to be there, stores with all of their chunks. A picture
+    that was lost does not count: it can be drawn anew.
+
     Parameters
     ----------
     target : Path
@@ -171,10 +187,11 @@ def finished_record(
         Where the labels were planned to go instead, within the image.
     """
     if inside is not None:
-        content = read_record(record_path(target))
-        same = content.get(LABELS_AT) == str(inside) and _is_of(content, key)
-        there = all((target.parent / n).exists() for n in content.get("outputs", ()))
-        return (inside, content) if same and there and is_listed(inside) else None
+        record = record_path(target)
+        content = read_record(record)
+        # Not where the record says they are: the folders may be reached in another way now.
+        same = LABELS_AT in content and _is_of(content, key) and _is_whole(record)
+        return (inside, content) if same and is_listed(inside, _key(content)) else None
     places = (
         target,
         target.with_name(target.name + ".tif"),
@@ -182,18 +199,25 @@ def finished_record(
     )
     for labels in dict.fromkeys(places):
         record = record_path(labels)
-        outputs = outputs_of(record)
-        if not outputs or not all((record.parent / name).exists() for name in outputs):
-            continue
-        stores = [record.parent / name for name in outputs if (record.parent / name).is_dir()]
         content = read_record(record)
-        if LABELS_AT not in content and _is_of(content, key) and all(map(is_complete, stores)):
+        listed = labels.name in outputs_of(record) and LABELS_AT not in content
+        if listed and _is_of(content, key) and _is_whole(record):
             return labels, content
     return None
 
 
+def _is_whole(record: Path) -> bool:
+    """Whether all files that a record lists are there, and all stores complete."""
+    names = (n for n in outputs_of(record) if not n.endswith(f"_{OVERLAY}.png"))
+    files = [record.parent / name for name in names]
+    return all(is_complete(f) if f.is_dir() else f.is_file() for f in files)
+
+
 def _is_of(content: dict[str, Any], key: str | None) -> bool:
     """Whether a record is that of a batch, with this key if one is given."""
+    return bool(_key(content)) and key in (None, _key(content))
+
+
+def _key(content: dict[str, Any]) -> str:
     batch = content.get("batch")
-    known = batch.get("key") if isinstance(batch, dict) else None
-    return bool(known) and key in (None, known)
+    return str(batch.get("key") or "") if isinstance(batch, dict) else ""

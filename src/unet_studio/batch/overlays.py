@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_studio.batch.job import ItemResult
+from unet_studio.batch.job import ItemResult, Task
+from unet_studio.batch.results import OVERLAY
 from unet_studio.images.atomic import atomic_file
+from unet_studio.images.writers import beside_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from unet_studio.images.volume import Volume
 
 SHEET = "contact_sheet.png"
-OVERLAY = "_overlay.png"
 _EDGE = 256  # longest edge of a picture, in pixels
 # Of a larger plane the middle is shown: an image may be larger than memory.
 _LARGEST_PLANE = 4096
@@ -93,6 +94,53 @@ def write_overlay(
     with atomic_file(path) as stream:
         Image.fromarray(picture).save(stream, format="PNG")
     return path
+
+
+def complete_overlay(
+    task: Task, axes: str | None, labels: Path, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the picture of a result that is complete but for it, and add it to the record.
+
+    Parameters
+    ----------
+    task : Task
+    axes : str or None
+        Those of the image, if it does not say itself.
+    labels : Path
+        Of the result.
+    record : dict
+        Of the result.
+
+    Returns
+    -------
+    dict
+        The record, as it is now. Untouched if the picture is there.
+
+    Raises
+    ------
+    ImageError
+        If the image or the labels can not be read.
+    OutputError
+        If the folder or the disk does not take it.
+    """
+    from unet_studio.images.readers import read_image
+    from unet_studio.images.records import LABELS_AT, record_path
+    from unet_studio.images.writers import disown, write_record
+
+    path = beside_labels(task.target, OVERLAY, ".png")
+    names = list(record["outputs"])
+    if path.name in names and path.is_file():
+        return record
+    volume = read_image(task.item.path, axes, series=task.item.series)
+    made = read_image(labels)
+    channels = record.get("recipe", {}).get("channels")
+    write_overlay(path, volume, made.array, made.axes, channels)
+    if path.name in names:  # it was lost
+        return record
+    disown(task.target, [path.name])
+    record = {**record, "outputs": [*names, path.name]}
+    write_record(record, record_path(task.target if LABELS_AT in record else labels))
+    return record
 
 
 def write_sheets(results: Sequence[ItemResult], output: Path) -> list[Path]:

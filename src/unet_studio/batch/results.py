@@ -59,6 +59,7 @@ def write_results(
     *,
     probabilities: bool = False,
     inside: Path | None = None,
+    key: str = "",
     overlay: Picture | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> tuple[Path, ...]:
@@ -80,6 +81,8 @@ def write_results(
         Write the probabilities, too.
     inside : Path, optional
         Where the labels go instead, within the image, an OME-Zarr.
+    key : str
+        Of what such labels are made.
     overlay : callable, optional
         Writes the small picture to the path it is given.
     extra : mapping, optional
@@ -96,7 +99,7 @@ def write_results(
     if inside is None:
         labels = write_labels(result.labels, result.axes, target, metadata=metadata)
     else:
-        labels = write_inside(result.labels, result.axes, inside, target)
+        labels = write_inside(result.labels, result.axes, inside, target, key)
     kept = None
     if probabilities:
         prediction, kept = result.prediction, beside_labels(target, "probabilities")
@@ -157,7 +160,7 @@ def write_tables(
     disown(target, names)
     record = {**result.record, **(extra or {}), "input": str(source), "outputs": names}
     if elsewhere:
-        record[LABELS_AT] = str(labels)
+        record[LABELS_AT] = str(labels.absolute())
     files.append(write_record(record, record_path(target if elsewhere else labels)))
     return tuple(files)
 

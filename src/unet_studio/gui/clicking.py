@@ -89,10 +89,15 @@ class Clicking(Asker):
         self.source.unwatch()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self.ledger.release()
+        layers = self.layers
+
+        def remove() -> None:  # PyQt would hold on to a method only as long as others do
+            layers.remove()
+
         if removing:  # perhaps several at once, which napari looks up one after the other
-            QTimer.singleShot(0, self.layers.remove)
+            QTimer.singleShot(0, remove)
         else:
-            self.layers.remove()
+            remove()
         self.ended.emit(why)
 
     # -- pointing -----------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ from unet_studio.errors import AxesError, OutputError
 from unet_studio.images.atomic import atomic_file, cannot_write
 from unet_studio.images.formats import WRITERS, format_of, split_suffix
 from unet_studio.images.records import RECORD, is_foreign, is_record, outputs_of, record_path
-
-_TABLE = ".csv"
+from unet_studio.images.zarr_marker import is_ours
 
 __all__ = [
     "WRITERS",
@@ -27,6 +27,7 @@ __all__ = [
     "labels_paths",
     "output_path",
     "record_path",
+    "remove_files",
     "remove_records",
     "write_array",
     "write_labels",
@@ -228,9 +229,7 @@ def _write(
     writer = WRITERS.load(name)
     older = remove_records(target) if labels else ()
     written = writer(array, axes, target, metadata=known, labels=labels)
-    for path in older:
-        if path != written:  # tables, or a PNG that held its ids where the new one can not
-            path.unlink(missing_ok=True)
+    remove_files(older, written)
     return written
 
 
@@ -270,24 +269,22 @@ def remove_records(labels: Path) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        The files of the older result, to be removed when the new one is there.
+        All that the older result consists of, for :func:`remove_files` when the new labels
+        are there: a table or a picture of others beside them would not be true. A run with
+        other settings may have fewer of them; a PNG may hold ids where the new one can not.
 
     Raises
     ------
     OutputError
         If a record can not be removed.
     """
-    older = []
+    older: list[Path] = []
     for path in (labels, labels.with_name(labels.name + ".tif")):
         record = record_path(path)
         if not is_record(record):
             continue
-        # Its tables, too: a run with other settings may have fewer of them.
-        older += [
-            path.with_name(name)
-            for name in outputs_of(record)
-            if name.endswith(_TABLE) and Path(name).name == name
-        ]
+        names = sorted(outputs_of(record))
+        older += [path.with_name(name) for name in names if Path(name).name == name]
         try:
             record.unlink()
         except OSError as error:
@@ -295,6 +292,26 @@ def remove_records(labels: Path) -> tuple[Path, ...]:
         if path.is_file():
             older.append(path)
     return tuple(older)
+
+
+def remove_files(older: Iterable[Path], *new: Path | None) -> None:
+    """Remove what an older result consisted of.
+
+    Parameters
+    ----------
+    older : iterable of Path
+        As :func:`remove_records` returned it. Of folders, only Zarr stores that this program
+        wrote are removed.
+    *new : Path or None
+        What has been written anew, and stays.
+    """
+    for path in older:
+        if path in new:
+            continue
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif is_ours(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def disown(target: Path, names: Iterable[str]) -> None:

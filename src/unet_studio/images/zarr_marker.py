@@ -22,8 +22,18 @@ MARKER = "unet_studio_complete"
 _ROOT = "zarr.json"
 
 
-def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
-    """Mark a store as complete, listing its files by number, bytes and digest of names."""
+def write_marker(folder: Path, record: Mapping[str, Any] | None = None, key: str = "") -> None:
+    """Mark a store as complete, listing its files by number, bytes and digest of names.
+
+    Parameters
+    ----------
+    folder : Path
+    record : mapping, optional
+        Run record, of which a digest is kept.
+    key : str
+        Of what the store was made (:func:`unet_studio.batch.job.item_key`), for whoever
+        has to tell it from what another run put in the same place.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -37,6 +47,8 @@ def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
     if record is not None:
         text = json.dumps(record, sort_keys=True, default=str)
         content["record_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    if key:
+        content["key"] = key
     described = json.loads((folder / _ROOT).read_text(encoding="utf-8"))
     described.setdefault("attributes", {})[MARKER] = content
     (folder / _ROOT).write_text(json.dumps(described, indent=2), encoding="utf-8")
@@ -45,6 +57,11 @@ def write_marker(folder: Path, record: Mapping[str, Any] | None = None) -> None:
 def is_ours(folder: Path) -> bool:
     """Whether a folder is a store that this program finished (it may have been damaged since)."""
     return _promise(folder) is not None
+
+
+def key_of(folder: Path) -> str:
+    """Return of what a store was made, as its marker says; empty if it does not."""
+    return str((_promise(folder) or {}).get("key", ""))
 
 
 def is_complete(folder: Path) -> bool:

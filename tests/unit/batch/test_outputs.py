@@ -15,10 +15,11 @@ from PIL import Image
 
 from unet_studio import read_image, run_batch
 from unet_studio.axes import Axes
+from unet_studio.batch.manifest import read_manifest
 from unet_studio.batch.overlays import overlay_picture
 from unet_studio.errors import RecipeError
 from unet_studio.images.volume import Volume
-from unet_studio.images.writers import write_array
+from unet_studio.images.writers import write_array, write_labels
 from unet_studio.recipe import Recipe
 
 RECIPE = Recipe(model="random:unet-tiny", precision="float32", backend="torch", device="cpu")
@@ -98,7 +99,8 @@ def test_pictures_and_sheets_are_written_and_are_no_images(images, tmp_path):
     again = run_batch(RECIPE, [images], images, overlays=True)
     assert (again.done, again.skipped, len(again.failed)) == (0, 2, 1), "its own pictures are read"
     (images / "a_overlay.png").unlink()  # a lost picture
-    assert run_batch(RECIPE, [images], images, overlays=True).done == 1
+    assert run_batch(RECIPE, [images], images, overlays=True).skipped == 2
+    assert (images / "a_overlay.png").is_file()
     after = hashes(images)
     assert {name: after[name] for name in before} == before
 
@@ -206,3 +208,124 @@ def test_a_name_that_leads_elsewhere_is_refused(store, tmp_path, name):
 
     with pytest.raises(RecipeError, match="can not be the name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("through_disk", [False, True])
+def test_labels_of_another_run_are_not_taken_for_its_own(store, tmp_path, through_disk):
+    """Two recipes write under one name; each does its own again, and says what is there."""
+    place, other = store / "labels" / "nuclei", RECIPE.model_copy(update={"channels": (0,)})
+
+    def run(recipe, out):
+        return run_batch(
+            recipe, [store], tmp_path / out, into_zarr="nuclei", through_disk=through_disk
+        )
+
+    assert (run(RECIPE, "a").done, run(other, "b").done) == (1, 1)
+    assert (run(RECIPE, "a").done, run(RECIPE, "a").skipped) == (1, 1)
+    volume = read_image(place)
+    write_labels(np.zeros((40, 48), np.uint8), volume.axes, place)  # as `segment` does
+    assert run(RECIPE, "a").done == 1
+    assert read_image(place).array[:].any()
+
+
+def test_its_own_labels_are_found_from_any_folder(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_batch(RECIPE, ["zarrs"], "out", into_zarr="nuclei").done == 2
+    monkeypatch.chdir(tmp_path / "zarrs")
+    assert run_batch(RECIPE, ["."], "../out", into_zarr="nuclei").skipped == 2
+    lines = [line for line in read_manifest(tmp_path / "out") if line["event"] == "item"]
+    assert len(lines) == 4
+    for name in ("labels", "path", "table"):
+        assert all(Path(line[name]).is_absolute() and Path(line[name]).exists() for line in lines)
+    record = json.loads((tmp_path / "out" / "cells_labels.ome.zarr.json").read_text())
+    assert record["input"] == str(store)
+    assert record["labels_at"] == str(store / "labels" / "nuclei")
+
+
+@pytest.mark.parametrize("whole_plate", [False, True])
+def test_a_store_with_consolidated_metadata_is_refused(store, tmp_path, whole_plate):
+    """Labels in it would be invisible to who reads the consolidated metadata."""
+    root = store
+    if whole_plate:  # of the group around the image
+        root = tmp_path / "plate.zarr"
+        plate = zarr.open_group(str(root), mode="w", zarr_format=3)
+        plate.attrs["ome"] = {"plate": {"wells": [{"path": "A/1"}]}}
+        plate.create_group("A/1").attrs["ome"] = {"well": {"images": [{"path": "0"}]}}
+        store.rename(root / "A" / "1" / "0")
+    with pytest.warns(zarr.errors.ZarrUserWarning):  # it is no part of Zarr 3 yet
+        zarr.consolidate_metadata(str(root))
+    before = hashes(root)
+    report = run_batch(RECIPE, [root], tmp_path / "out", into_zarr="nuclei")
+    assert "consolidated metadata" in report.failed[0].reason
+    assert hashes(root) == before
+    assert run_batch(RECIPE, [root], tmp_path / "out").done == 1
+
+
+def test_kept_probabilities_have_to_be_whole(store, tmp_path):
+    out = tmp_path / "out"
+    options = {"into_zarr": "nuclei", "probabilities": True}
+    assert run_batch(RECIPE, [store], out, **options).done == 1
+    assert run_batch(RECIPE, [store], out, **options).skipped == 1
+    next((out / "cells_probabilities.ome.zarr").glob("0/c/*/*/*")).unlink()
+    assert run_batch(RECIPE, [store], out, **options).done == 1
+    assert read_image(out / "cells_probabilities.ome.zarr").array[:].any()
+
+
+# -- what is done again ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("into", ["", "nuclei"])
+@pytest.mark.parametrize("through_disk", [False, True])
+def test_nothing_of_an_older_result_stays_beside_new_labels(store, tmp_path, into, through_disk):
+    out = tmp_path / "out"
+    options = {"into_zarr": into, "through_disk": through_disk}
+    assert run_batch(RECIPE, [store], out, overlays=True, probabilities=True, **options).ok
+    assert (out / "cells_objects.csv").is_file()
+    assert (out / "cells_overlay.png").is_file()
+    plain = RECIPE.model_copy(update={"measure": False})
+    assert run_batch(plain, [store], out, **options).done == 1
+    labels = set() if into else {"cells_labels.ome.zarr"}
+    assert {path.name for path in out.iterdir()} == labels | {
+        "cells_labels.ome.zarr.json", "manifest.jsonl", "objects.csv", "contact_sheet.png",
+        "contact_sheet.png.json",
+    }  # fmt: skip
+
+
+def test_what_fails_before_it_is_written_leaves_the_older_result(store, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert run_batch(RECIPE, [store], out, overlays=True).ok
+    before = hashes(out)
+
+    def fail(*_, **__):
+        raise RuntimeError("no objects")
+
+    monkeypatch.setattr("unet_studio.objects.run.run_objects_steps", fail)
+    report = run_batch(RECIPE.model_copy(update={"measure": False}), [store], out)
+    assert len(report.failed) == 1
+    own = [name for name in before if name.startswith("cells_")]
+    assert {name: hashes(out)[name] for name in own} == {name: before[name] for name in own}
+
+
+@pytest.mark.parametrize("into", ["", "nuclei"])
+def test_pictures_are_added_to_labels_that_are_complete(store, tmp_path, into):
+    out, folder = tmp_path / "out", store.parent
+
+    def run(overlays):
+        report = run_batch(RECIPE, [folder], out, overlays=overlays, into_zarr=into)
+        assert report.ok
+        return report.done
+
+    labels = (store / "labels" / into if into else out / "cells_labels.ome.zarr") / "zarr.json"
+    assert run(False) == 2
+    before = labels.stat().st_mtime_ns
+    assert run(True) == 0
+    expected = tmp_path / "expected"
+    run_batch(RECIPE, [folder], expected, overlays=True)
+    for name in ("cells_overlay.png", "other_overlay.png", "contact_sheet.png"):
+        assert (out / name).read_bytes() == (expected / name).read_bytes()
+    record = json.loads((out / "cells_labels.ome.zarr.json").read_text())
+    assert "cells_overlay.png" in record["outputs"]
+    (out / "cells_overlay.png").unlink()
+    assert run(False) == run(True) == run(True) == run(False) == 0
+    assert (out / "cells_overlay.png").is_file()
+    assert labels.stat().st_mtime_ns == before
