@@ -105,15 +105,12 @@ class StudioWidget(QWidget):
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Stop all work when napari's window closes, but not if it asks and is told to stay."""
-        if event.type() != QEvent.Type.Close or watched is not self._window:
-            return False
-        watched.event(event)  # napari's own question is answered in here
-        if event.isAccepted() and not self._shut:
+        """Stop all work when napari's window closes."""
+        if event.type() == QEvent.Type.Close and watched is self._window:
             self.header.stop_work()
             for index in range(self.tabs.count()):
                 self.tabs.widget(index).stop_work()
-        return True  # it has had the event
+        return False
 
     def _lay_out(self) -> None:
         content = QWidget()

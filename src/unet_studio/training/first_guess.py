@@ -182,7 +182,7 @@ def _windows(exercise: Exercise) -> list[_Window]:
     return windows
 
 
-def _parted(places: NDArray[np.integer[Any]]) -> list[NDArray[np.integer[Any]]]:
+def _parted(places: NDArray[Any]) -> list[NDArray[Any]]:
     """Part pixels in two, along their longer side: at the widest gap, or in the middle.
 
     Parameters
