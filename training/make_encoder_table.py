@@ -4,9 +4,11 @@
 
 builds each encoder of segmentation-models-pytorch, and each pretrained one of timm that
 gives a pyramid of features, under a U-Net decoder (a vision transformer: under DPT's),
-runs it on 64 × 96 pixels, and writes ``src/unet_studio/models/encoders.json``. Encoders
-that take images of one size only, or make networks of more than 500 million parameters,
-are left out. A run that was interrupted goes on where it stopped.
+runs it on 64 × 96 pixels, measures its memory as a new model's card does, and writes
+``src/unet_studio/models/encoders.json``. Encoders that take images of one size only are
+left out, and timm's that make networks of more than 500 million parameters. A run that was
+interrupted goes on where it stopped. ``--again REGEX`` measures the memory of rows that are
+there anew, and changes nothing else.
 
 Licences and normalisations: of timm's encoders as timm's own configuration states them;
 of the others by where their weights first came from (``ORIGINS``).
@@ -31,7 +33,8 @@ from unet_studio.models.card import ModelCard
 from unet_studio.models.choices import ARCHITECTURES, PRESETS
 from unet_studio.models.model import build_network, shapes_only
 from unet_studio.models.networks.smp import DECODERS
-from unet_studio.models.probe import _LiveBytes
+from unet_studio.models.per_axis import spread
+from unet_studio.models.probe import activation_bytes_per_pixel
 
 OUTPUT = Path(__file__).parent.parent / "src/unet_studio/models/encoders.json"
 SIZE = (64, 96)
@@ -80,22 +83,47 @@ def parameters_of(module: torch.nn.Module) -> int:
 
 
 @torch.no_grad()
-def measure(encoder: str, architecture: str = "smp-unet") -> dict[str, Any]:
+def measure(
+    encoder: str, architecture: str = "smp-unet", largest: float = math.inf
+) -> dict[str, Any]:
     """Measure an encoder under a decoder."""
     network = network_of(architecture, encoder)
-    if parameters_of(network) > LARGEST:
+    if parameters_of(network) > largest:
         raise ValueError("too large for any use here")
-    network.to_empty(device="cpu")  # what the numbers are does not matter
-    for buffer in network.buffers():
-        buffer.zero_()
-    image = torch.zeros(1, 3, *SIZE)
-    with _LiveBytes(network) as memory:
-        assert network(image).shape[-2:] == SIZE
+    _fill(network)
+    assert network(torch.zeros(1, 3, *SIZE)).shape[-2:] == SIZE
     return {
         "parameters": parameters_of(network.encoder),
-        "bytes_per_pixel": round(memory.peak / (SIZE[0] * SIZE[1]) + 12),
+        "bytes_per_pixel": bytes_per_pixel(network),
         "networks": {architecture: parameters_of(network)},
     }
+
+
+def _fill(network: torch.nn.Module) -> None:
+    """Give a network of shapes its memory; what the numbers are does not matter."""
+    network.to_empty(device="cpu")
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.zero_()
+
+
+def bytes_per_pixel(network: Any) -> int:
+    """Measure memory exactly as the card of a model with this encoder will say it.
+
+    Not on a small image: what does not grow with the image (weights that are standardised
+    or blended in each pass, windows of attention that it is padded to) would be taken for
+    a cost of its few pixels.
+    """
+    return round(activation_bytes_per_pixel(network, 3, (network.stride, network.stride)))
+
+
+@torch.no_grad()
+def measure_again(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the table with its memory measured anew."""
+    architecture = "smp-unet" if "smp-unet" in entry["networks"] else "smp-dpt"
+    network = network_of(architecture, entry["name"])
+    assert parameters_of(network) == entry["networks"][architecture]
+    _fill(network)
+    return {**entry, "bytes_per_pixel": bytes_per_pixel(network)}
 
 
 def origin(encoder: str, weights: str) -> tuple[str, str, tuple[list[float], list[float]]]:
@@ -138,9 +166,9 @@ def timm_entry(name: str) -> dict[str, Any]:
     """Describe an encoder of timm, under the U-Net decoder or else DPT's."""
     entry = {"name": f"tu-{name}", "family": f"timm: {timm_family(name)}"}
     try:
-        entry |= measure(f"tu-{name}")
+        entry |= measure(f"tu-{name}", largest=LARGEST)
     except Exception:  # no pyramid of features
-        entry |= measure(f"tu-{name}", "smp-dpt")
+        entry |= measure(f"tu-{name}", "smp-dpt", LARGEST)
     weights = {}
     for full in timm.list_pretrained(f"{name}.*"):
         base, _, tag = full.partition(".")
@@ -182,16 +210,11 @@ def measure_presets() -> dict[str, dict[str, list[float]]]:
                 )
                 with shapes_only():
                     network = build_network(card).eval()
-                network.to_empty(device="cpu")
-                for tensor in (*network.parameters(), *network.buffers()):
-                    tensor.zero_()
-                shape = SIZE if ndim == 2 else (32, 32, 32)
-                with _LiveBytes(network) as memory:
-                    network(torch.zeros(1, 1, *shape))
-                pixels = math.prod(shape)
+                _fill(network)
+                strides = spread(getattr(network, "stride", card.stride), ndim)
                 found.setdefault(preset, {})[str(ndim)] = [
                     parameters_of(network),
-                    round(memory.peak / pixels + 4),
+                    round(activation_bytes_per_pixel(network, 1, strides)),
                 ]
     return found
 
@@ -206,11 +229,29 @@ def write(entries: list[dict[str, Any]], left_out: list[str], presets: Any, path
     )
 
 
+def again(chosen: re.Pattern[str], path: Path) -> None:
+    """Measure the memory of rows whose name matches, and tell what has changed."""
+    table = json.loads(path.read_text())
+    entries = table["encoders"]
+    for index, entry in enumerate(entries):
+        if not chosen.fullmatch(entry["name"]):
+            continue
+        entries[index] = measure_again(entry)
+        before, now = entry["bytes_per_pixel"], entries[index]["bytes_per_pixel"]
+        print(f"{entry['name']}: {before} -> {now}", flush=True)
+        write(entries, table["about"]["left_out"], table["presets"], path)
+
+
 def main() -> None:
     """Measure what is not in the table yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--again", metavar="REGEX", help="measure these rows' memory anew")
     args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if args.again is not None:
+        again(re.compile(args.again), args.output)
+        return
     entries, left_out = [], []
     if args.output.exists():
         table = json.loads(args.output.read_text())
@@ -218,7 +259,6 @@ def main() -> None:
     done = {e["name"] for e in entries}
     todo = [(n, smp_entry) for n in smp_encoders if _own(n) and n not in done]
     todo += [(n, timm_entry) for n in candidates() if f"tu-{n}" not in done and n not in left_out]
-    warnings.simplefilter("ignore")
     with torch.no_grad():
         presets = measure_presets()
     for index, (name, describe) in enumerate(todo):
