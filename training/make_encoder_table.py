@@ -236,7 +236,11 @@ def again(chosen: re.Pattern[str], path: Path) -> None:
     for index, entry in enumerate(entries):
         if not chosen.fullmatch(entry["name"]):
             continue
-        entries[index] = measure_again(entry)
+        try:
+            entries[index] = measure_again(entry)
+        except Exception as error:
+            print(f"{entry['name']}: {type(error).__name__}: {error}", flush=True)
+            continue
         before, now = entry["bytes_per_pixel"], entries[index]["bytes_per_pixel"]
         print(f"{entry['name']}: {before} -> {now}", flush=True)
         write(entries, table["about"]["left_out"], table["presets"], path)

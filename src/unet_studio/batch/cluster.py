@@ -1,20 +1,21 @@
-"""A batch on dask.distributed: workers load the model once, do items or parts of large ones."""
+"""A batch on dask.distributed: items are the unit, workers load the model once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from unet_studio.batch.job import ItemResult, Job, Task, ToSplit
+from unet_studio.batch.job import ItemResult, Job, Task
 from unet_studio.batch.stages import do_item
-from unet_studio.batch.workers import device_here, loaded_model
-from unet_studio.errors import OutputError, RecipeError
+from unet_studio.errors import ModelError, OutputError, RecipeError
 
 if TYPE_CHECKING:
-    from unet_studio.events import CancelToken, Event
+    from unet_studio.events import CancelToken
+    from unet_studio.models.model import Model
 
 # Tasks that the scheduler knows of at a time: its memory stays flat.
 _IN_FLIGHT = 500
@@ -29,12 +30,10 @@ def run_on_cluster(
     workers: int | None,
     scheduler: str | None,
     token: CancelToken,
-    on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[ItemResult]:
     """Do the items on dask workers, in the order in which they are ready.
 
-    Those that are to be split (``job.split_above``) come last, one after the other, each by
-    all workers. An item whose worker died is given to another one; after dask's number of deaths
+    An item whose worker died is given to another one; after dask's number of deaths
     (``distributed.scheduler.allowed-failures``, 3) it fails alone.
 
     Parameters
@@ -47,8 +46,6 @@ def run_on_cluster(
         Address of a scheduler to use instead.
     token : CancelToken
         Looked at all the time; items that workers have begun are not waited for.
-    on_event : callable, optional
-        Called with the events of items that are split.
 
     Raises
     ------
@@ -69,35 +66,7 @@ def run_on_cluster(
         ) from None
     with ExitStack() as stack:
         client = stack.enter_context(_client(distributed, stack, workers, scheduler))
-        large: list[Task] = []
-        for result in _results(distributed, client, tasks, job, token, bool(workers)):
-            if isinstance(result, ToSplit):
-                large.append(result.task)
-            else:
-                yield result
-        for task in large:
-            yield _by_blocks(distributed, client, task, job, token, bool(workers), on_event)
-
-
-def _by_blocks(
-    distributed: Any,
-    client: Any,
-    task: Task,
-    job: Job,
-    token: CancelToken,
-    ours: bool,
-    on_event: Callable[[Event], None] | None,
-) -> ItemResult:
-    from unet_studio.batch.blocks import do_blocks
-    from unet_studio.batch.crew import Crew
-
-    each = Crew(client, token).each
-    done = do_blocks(task, job, each, token, spread=ours, on_event=on_event)
-    if done is not None:
-        return done
-    (alone,) = _results(distributed, client, [task], replace(job, split_above=0), token, ours)
-    assert isinstance(alone, ItemResult)
-    return alone
+        yield from _results(distributed, client, tasks, job, token, bool(workers))
 
 
 def _client(distributed: Any, stack: ExitStack, workers: int | None, scheduler: str | None) -> Any:
@@ -122,7 +91,7 @@ def _client(distributed: Any, stack: ExitStack, workers: int | None, scheduler: 
 
 def _results(
     distributed: Any, client: Any, tasks: Sequence[Task], job: Job, token: CancelToken, ours: bool
-) -> Iterator[ItemResult | ToSplit]:
+) -> Iterator[ItemResult]:
     waiting = iter(tasks)
     running: dict[Any, Task] = {}
     done = distributed.as_completed(loop=client.loop)
@@ -141,9 +110,9 @@ def _results(
         yield _result_of(future, running.pop(future))
 
 
-def _result_of(future: Any, task: Task) -> ItemResult | ToSplit:
+def _result_of(future: Any, task: Task) -> ItemResult:
     if future.status == "finished":
-        result: ItemResult | ToSplit = future.result()
+        result: ItemResult = future.result()
         return result
     error = future.exception() if future.status == "error" else None
     reason = (
@@ -156,21 +125,59 @@ def _result_of(future: Any, task: Task) -> ItemResult | ToSplit:
     return ItemResult(item.name, "failed", reason=reason, path=str(item.path), series=item.series)
 
 
-def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult | ToSplit:
-    """Do one item on a worker, unless it is to be done by many.
+def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult:
+    """Do one item on a worker.
 
     Parameters
     ----------
     task : Task
     job : Job
     spread : bool
-        As for :func:`unet_studio.batch.workers.device_here`.
+        Take one GPU for each worker, if there are several. Workers that others started
+        were given theirs by them.
 
     Raises
     ------
     ModelError
         If the worker sees another model file than the one the batch was started with.
     """
-    model = loaded_model(job.recipe.model, job.model_sha256)
-    recipe = job.recipe.model_copy(update={"device": device_here(job.recipe.device, spread)})
-    return do_item(task, replace(job, recipe=recipe), model)
+    model = _loaded(job.recipe.model, job.model_sha256)
+    if spread:
+        from distributed import get_worker
+
+        from unet_studio.inference.devices import likely_devices
+
+        device = own_device(job.recipe.device, get_worker().name, likely_devices())
+        job = replace(job, recipe=job.recipe.model_copy(update={"device": device}))
+    return do_item(task, job, model)
+
+
+def own_device(asked: str, worker: object, devices: Sequence[str]) -> str:
+    """Return the device of one of several workers: GPUs are dealt out in turn.
+
+    Parameters
+    ----------
+    asked : str
+        That of the recipe. Only "auto" and "cuda", which stand for all GPUs, are dealt out.
+    worker : object
+        Name of the worker: a number, where this program started it.
+    devices : sequence of str
+        Those of the computer.
+    """
+    gpus = [name for name in devices if name.startswith("cuda:")]
+    if asked not in ("auto", "cuda") or not gpus or not str(worker).isdigit():
+        return asked
+    return gpus[int(str(worker)) % len(gpus)]
+
+
+@lru_cache(maxsize=1)  # once per worker process, not once per item
+def _loaded(reference: str, sha256: str) -> Model:
+    from unet_studio.models.model import load_model
+
+    model = load_model(reference)
+    if model.sha256 != sha256:
+        raise ModelError(
+            f"The model {reference} of this worker is not the one that the batch was started "
+            "with. Put the same file under the same path on all machines."
+        )
+    return model

@@ -152,8 +152,9 @@ def _families(names: tuple[str, ...]) -> Table:
 
 def _encoders(found: tuple[Encoder, ...]) -> Table:
     table = Table(box=None, header_style="bold")
-    for heading in ("encoder", "family", "M param.", "MB/megapixel", "weights", "licence"):
-        table.add_column(heading)
+    table.add_column("encoder", no_wrap=True, min_width=max(len(e.name) for e in found))
+    for heading in ("family", "M param.", "MB/megapixel", "weights", "licence"):
+        table.add_column(heading, overflow="fold")  # tags are to be copied, too
     for encoder in found:
         tags = [w.tag for w in encoder.weights]
         more = len(tags) - _SHOWN_TAGS

@@ -14,7 +14,6 @@ from unet_studio.models.per_axis import PerAxis, spread
 from unet_studio.recipe import Normalisation, ObjectsMethod, Preparation
 
 Representation = Literal["binary", "classes", "objects"]
-UNTRAINED = " (untrained)"  # what the names of new models end in
 _OBJECT_CHANNELS = 3  # foreground, boundary, distance
 
 # What each representation becomes where neither user nor model says otherwise.
@@ -93,8 +92,7 @@ class ModelCard(BaseModel):
     parent : str or None
         SHA-256 of the model this one was refined from.
     trained : bool
-        Whether it finds anything; new models have yet to learn. By default, unless the name
-        ends in "(untrained)".
+        Whether it finds anything; new models have yet to learn.
     training : dict
         Record of how it was trained (steps, seed, scores, …).
     notes : tuple of str
@@ -140,14 +138,6 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     version: Literal[1] = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trained_by_name(cls, values: Any) -> Any:
-        """Go by the name where nothing is said: older new models had no such entry."""
-        if isinstance(values, dict) and "trained" not in values:
-            return {**values, "trained": not str(values.get("name", "")).endswith(UNTRAINED)}
-        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from unet_studio.errors import ModelError
 from unet_studio.events import CancelToken, Event
-from unet_studio.models.card import UNTRAINED, ModelCard
+from unet_studio.models.card import ModelCard
 from unet_studio.models.choices import PRESETS, choose
 from unet_studio.models.encoders import RANDOM
 from unet_studio.models.model import Model, build_network
@@ -81,7 +81,7 @@ def new_model(
     if classes is None:
         classes = ("background", "foreground") if representation == "classes" else ("object",)
     fields = {
-        "name": f"{preset}{UNTRAINED}",
+        "name": f"{preset} (untrained)",
         "architecture": architecture,
         "options": options,
         "in_channels": in_channels,

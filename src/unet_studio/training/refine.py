@@ -14,7 +14,6 @@ from unet_studio import __version__
 from unet_studio.errors import ModelError
 from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.inference.devices import open_devices
-from unet_studio.models.card import UNTRAINED
 from unet_studio.models.model import Model
 from unet_studio.training.annotations import Annotations, annotations_on, check_annotations
 from unet_studio.training.course import Course, Judgement, make_lessons, prepare_course
@@ -313,7 +312,7 @@ def _refined_model(base: Model, network: nn.Module, name: str, record: dict[str,
     described = base.card.description if base.card.trained else ""
     card = base.card.model_copy(
         update={
-            "name": name or f"{base.card.name.removesuffix(UNTRAINED)} refined",
+            "name": name or f"{base.card.name.removesuffix(' (untrained)')} refined",
             "trained": True,
             "parent": base.sha256 or base.card.parent,
             "training": record,

@@ -29,6 +29,16 @@ def test_families_are_listed_and_encoders_searched(unet_studio, monkeypatch):
     assert "No encoder matches 'zebra'" in unet_studio("models", "encoders", "-s", "zebra").out
 
 
+def test_names_of_encoders_are_whole_on_a_narrow_terminal(unet_studio, monkeypatch):
+    """They are to be copied, and many differ at their ends only."""
+    from unet_studio.cli.console import out
+
+    monkeypatch.setattr(out, "width", 80)
+    shown = unet_studio("models", "encoders", "--search", "resnetv2 34").out
+    assert {"tu-resnetv2_34", "tu-resnetv2_34d"} <= set(shown.split())
+    assert "…" not in shown
+
+
 def test_a_new_model_is_a_file_of_the_store(unet_studio, home):
     ended = unet_studio(
         "models", "new", "mine", "-a", "unet-tiny", "-c", 2, "--finds", "classes",

@@ -209,24 +209,3 @@ def test_contradictory_cards_are_refused(fields, message):
     base = {"name": "x", "architecture": "unet", "in_channels": 1, "representation": "binary"}
     with pytest.raises(ValueError, match=message):
         ModelCard(**(base | fields))
-
-
-@pytest.mark.parametrize(
-    ("name", "said", "trained"),
-    [
-        ("cells (untrained)", None, False),
-        ("cells", None, True),
-        ("cells (untrained)", True, True),
-        ("cells", False, False),
-    ],
-)
-def test_models_that_do_not_say_whether_they_are_trained_go_by_their_name(
-    tiny, tmp_path, name, said, trained
-):
-    content = tiny.card.model_dump(mode="json", exclude={"trained"}) | {"name": name}
-    if said is not None:
-        content["trained"] = said
-    card = ModelCard.model_validate(content)
-    path = tmp_path / "older.safetensors"
-    write_model_file(card, tiny.network.state_dict(), path)
-    assert read_card(path).trained is card.trained is trained
