@@ -6,11 +6,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from unet_studio.axes import AXIS_WORDS
 from unet_studio.clicks.commit import POLICIES
 from unet_studio.errors import UNetStudioError
+from unet_studio.gui.choice_box import axes_title, choice_box, fill_box
 from unet_studio.gui.click_state import Setup
 from unet_studio.gui.click_target import fits
 from unet_studio.gui.labels_box import LabelsBox
@@ -57,13 +57,13 @@ class ClickForm(QWidget):
         self.layer_box.setToolTip(
             "The image whose objects you click. Selecting an image in the layer list chooses it."
         )
-        self.axes_box = _box("What the dimensions of this image are.")
-        self.channels_box = _box("Which channels the click model is shown: up to three.")
-        self.model_box = _box(
+        self.axes_box = choice_box("What the dimensions of this image are.")
+        self.channels_box = choice_box("Which channels the click model is shown: up to three.")
+        self.model_box = choice_box(
             "The network that answers clicks. A model that was refined for clicks is listed, too."
         )
         self.labels_box = LabelsBox(viewer, self._suits)
-        self.policy_box = _box("Where a new object meets objects that are there.")
+        self.policy_box = choice_box("Where a new object meets objects that are there.")
         for name, title in _POLICIES.items():
             self.policy_box.addItem(title, name)
             self.policy_box.setItemData(self.policy_box.count() - 1, POLICIES[name], 3)
@@ -170,9 +170,9 @@ class ClickForm(QWidget):
             candidates = axes_candidates(layer) if layer is not None else ()
         except UNetStudioError:
             candidates = ()
-        entries = [("Choose …", None)] + [(_axes_title(c), c) for c in candidates]
+        entries = [("Choose …", None)] + [(axes_title(c), c) for c in candidates]
         chosen = self._chosen_axes.get(layer) if layer is not None else None
-        _fill(self.axes_box, entries, chosen)
+        fill_box(self.axes_box, entries, chosen)
         show_row(self._form, self.axes_box, len(candidates) > 1)
         self._on_reading()
 
@@ -197,29 +197,7 @@ class ClickForm(QWidget):
         first = ", ".join(map(str, range(min(count, _MOST_CHANNELS))))
         entries: list[tuple[str, Any]] = [(f"{first} together" if count > 1 else first, None)]
         entries += [(f"Channel {i}", (i,)) for i in range(count)]
-        _fill(self.channels_box, entries, None)
+        fill_box(self.channels_box, entries, None)
         show_row(self._form, self.channels_box, count > 1)
         self.labels_box.refresh()
         self.changed.emit()
-
-
-def _axes_title(axes: str) -> str:
-    return f"{axes}: {', '.join(AXIS_WORDS[letter] for letter in axes)}"
-
-
-def _box(tooltip: str) -> QComboBox:
-    box = QComboBox()
-    box.setToolTip(tooltip)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(12)
-    return box
-
-
-def _fill(box: QComboBox, entries: list[tuple[str, Any]], chosen: Any) -> None:
-    blocked = box.blockSignals(True)
-    box.clear()
-    for title, data in entries:
-        box.addItem(title, data)
-    matching = [i for i, (_, data) in enumerate(entries) if data == chosen]
-    box.setCurrentIndex(matching[0] if matching else 0)
-    box.blockSignals(blocked)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
 
-from unet_studio.axes import AXIS_WORDS
 from unet_studio.errors import UNetStudioError
+from unet_studio.gui.choice_box import axes_title, choice_box, fill_box
 from unet_studio.gui.further_channels import FurtherChannels
 from unet_studio.gui.layer_box import ImageLayerBox
 from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
@@ -78,15 +78,15 @@ class InputForm(QWidget):
         self._watched: Any = None
         self._has_planes = False
         self.layer_box = ImageLayerBox(viewer)
-        self.axes_box = _box(
+        self.axes_box = choice_box(
             "What the dimensions of this image are. It can not be seen from the numbers alone: "
             "a stack, a movie and channels want different treatment."
         )
-        self.level_box = _box(
+        self.level_box = choice_box(
             "Which resolution of this multiscale image to segment. The finest is the slowest."
         )
-        self.channels_box = _box("Which channel the network looks at, counted from 0.")
-        self.quality_box = _box(
+        self.channels_box = choice_box("Which channel the network looks at, counted from 0.")
+        self.quality_box = choice_box(
             "The image is large and cut into tiles. Exact gives what the whole image at once "
             "would. The others are faster and let a few pixels change side at seams: one in "
             "10 000, or one in 1 000."
@@ -199,8 +199,8 @@ class InputForm(QWidget):
         if chosen not in candidates or not ambiguous:
             chosen = None
             self._chosen_axes.pop(layer, None) if layer is not None else None
-        entries = [("Choose …", None)] + [(_axes_title(c), c) for c in candidates]
-        _fill(self.axes_box, entries if ambiguous else [], chosen)
+        entries = [("Choose …", None)] + [(axes_title(c), c) for c in candidates]
+        fill_box(self.axes_box, entries if ambiguous else [], chosen)
         show_row(self._form, self.axes_box, ambiguous)
 
     def _list_levels(self, layer: Image | None) -> None:
@@ -210,13 +210,13 @@ class InputForm(QWidget):
             for i, shape in enumerate(shapes)
         ]
         kept = self.level_box.currentData()
-        _fill(self.level_box, entries, kept if kept is not None and kept < len(entries) else 0)
+        fill_box(self.level_box, entries, kept if kept is not None and kept < len(entries) else 0)
         show_row(self._form, self.level_box, len(entries) > 1)
 
     def _list_channels(self) -> None:
         self.further.offer(further_channels(self._card, self._info()))
         entries = channel_entries(self._card, self._info())
-        _fill(self.channels_box, entries, _as_tuple(self.channels_box.currentData()))
+        fill_box(self.channels_box, entries, _as_tuple(self.channels_box.currentData()))
         show_row(self._form, self.channels_box, len(entries) > 1)
 
     def _offer_planes(self) -> None:
@@ -288,26 +288,3 @@ def channel_entries(
 
 def _as_tuple(data: Any) -> tuple[int, ...] | None:
     return None if data is None else tuple(data)  # some Qt bindings give back a list
-
-
-def _axes_title(axes: str) -> str:
-    return f"{axes}: {', '.join(AXIS_WORDS[letter] for letter in axes)}"
-
-
-def _box(tooltip: str) -> QComboBox:
-    box = QComboBox()
-    box.setToolTip(tooltip)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(12)
-    return box
-
-
-def _fill(box: QComboBox, entries: list[tuple[str, Any]], chosen: Any) -> None:
-    blocked = box.blockSignals(True)
-    box.clear()
-    for title, data in entries:
-        box.addItem(title, data)
-    # findData compares tuples by identity in some Qt bindings
-    matching = [i for i, (_, data) in enumerate(entries) if data == chosen]
-    box.setCurrentIndex(matching[0] if matching else 0)
-    box.blockSignals(blocked)

@@ -1,0 +1,35 @@
+"""Drop-down lists of choices that keep their data and do not grow with their texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QComboBox
+
+from unet_studio.axes import AXIS_WORDS
+
+
+def axes_title(axes: str) -> str:
+    """Return axes in words, such as ``ZYX: depth, height, width``."""
+    return f"{axes}: {', '.join(AXIS_WORDS[letter] for letter in axes)}"
+
+
+def choice_box(tooltip: str) -> QComboBox:
+    """Make an empty list that stays narrow in a dock."""
+    box = QComboBox()
+    box.setToolTip(tooltip)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(12)
+    return box
+
+
+def fill_box(box: QComboBox, entries: list[tuple[str, Any]], chosen: Any) -> None:
+    """Put in (title, data) and select what was chosen, else the first, without a signal."""
+    blocked = box.blockSignals(True)
+    box.clear()
+    for title, data in entries:
+        box.addItem(title, data)
+    # findData compares tuples by identity in some Qt bindings
+    matching = [i for i, (_, data) in enumerate(entries) if data == chosen]
+    box.setCurrentIndex(matching[0] if matching else 0)
+    box.blockSignals(blocked)
