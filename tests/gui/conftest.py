@@ -304,7 +304,31 @@ def _move(widget, point):
 
 
 @pytest.fixture(scope="module")
-def click_window():
+def _own_application():
+    """Commands and menus of a module's window, as napari's fixture has them for a test's.
+
+    That fixture forgets what is registered, and a second window of the real application would
+    register it again.
+    """
+    from app_model import Application
+    from napari._app_model._app import NapariApplication, _napari_names
+    from napari._qt._qapp_model.qactions import init_qactions
+    from napari.plugins import _initialize_plugins
+
+    application = NapariApplication("module_app")
+    application.injection_store.namespace = _napari_names
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NapariApplication, "get_app_model", lambda *_: application)
+        _initialize_plugins.cache_clear()
+        init_qactions.cache_clear()
+        yield
+        Application.destroy("module_app")
+        _initialize_plugins.cache_clear()
+        init_qactions.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def click_window(_own_application):
     """A window with the dock widget, shared by a module's tests: opening one takes seconds."""
     import napari
 
