@@ -226,6 +226,12 @@ def blob_image():
     return blobs
 
 
+@pytest.fixture
+def layer_mark():
+    """Return what changes with a layer's pixels, place or metadata: ``layer_mark(layer)``."""
+    return fingerprint
+
+
 class Hand:
     """Clicks and types in the canvas as a person does, with events of Qt."""
 
