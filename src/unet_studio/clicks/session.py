@@ -190,7 +190,10 @@ class ClickSession(Pointing):
             return Committed(labels, 0, note="There is no object yet: click on one first.")
         number = number or self._object.replaces or self._next_id(labels)
         if number < 1:
-            raise ClickError(f"{number} can not be the id of an object; ids begin with 1.")
+            raise ClickError(
+                f"{number} can not be the id of an object; ids begin with 1. Pass another number, "
+                "or none for the next free one."
+            )
         planes = [
             (self.canvas.named(place), plane.answer.mask, self._given_up(labels, place))
             for place, plane in sorted(self._object.planes.items())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unet_studio.axes import Axes
+from unet_studio.clicks.commit import grown, holds
 from unet_studio.errors import AnnotationError
 from unet_studio.gui.input_form import InputChoice
 from unet_studio.gui.layers import METADATA_KEY, level_shapes, stacked_volume, unwrap
@@ -197,12 +198,17 @@ def image_key(volume: Volume) -> str:
 
 def fill_in(canvas: Canvas, kept: Annotations) -> None:
     """Paint what was kept in an earlier session into a new layer, as one step to undo."""
+    values = kept.values
+    if canvas.predicted is not None:
+        values = values - 1  # kept as background 1; labels of a model begin with background 0
+    if len(values) and not holds(canvas.labels.data.dtype, int(values.max())):
+        canvas.labels.data = grown(canvas.labels.data, int(values.max()))
     order = [kept.axes.index(a) for a in canvas.axes]
     places = [kept.places[:, i].astype(np.intp) for i in order]
     if canvas.placement.inserted is not None:
         places.insert(canvas.placement.inserted, np.zeros(len(kept), np.intp))
     if len(kept):
-        canvas.labels.data_setitem(tuple(places), kept.values.astype(canvas.labels.data.dtype))
+        canvas.labels.data_setitem(tuple(places), values.astype(canvas.labels.data.dtype))
 
 
 def make_rectangles(canvas: Canvas) -> Shapes:

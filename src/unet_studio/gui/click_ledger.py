@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from unet_studio.clicks.commit import Edit
 from unet_studio.gui.click_target import Target
 
@@ -67,7 +69,7 @@ class Ledger:
         layer = None if target is None else target.layer
         if target is None or layer is None or not self._layers.holds(layer):
             return " The labels that it was in are gone."
-        if step.target is not None and step.target is target.array():
+        if step.target is not None and np.may_share_memory(step.target, target.array()):
             layer.refresh()  # of a restored journal: the session wrote to the layer's memory
             return ""
         left = target.write(edit, back=back)
