@@ -5,6 +5,7 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from qtpy.QtCore import Qt
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -68,3 +69,47 @@ def test_labels_that_are_computed_are_not_offered_and_it_is_said_why(hand):
     hand.click(image, BLOB)
     hand.press("Return")
     assert hand.clicking.ledger.layer.name == "cells · clicked"
+
+
+def test_what_gives_an_object_no_pixel_is_said_as_the_window_names_it(hand):
+    image, layer = begin(hand, np.full((96, 104), 3, np.uint16))
+    hand.tab.form.labels_box.set_value(plain(layer))
+    hand.start()
+    hand.click(image, BLOB)
+    said = hand.press("Return")
+    assert "Nothing was changed" in said
+    assert "Choose 'The new object takes them' for Overlaps" in said
+    assert "policy" not in said
+    hand.tab.form.policy_box.setCurrentIndex(1)
+    hand.press("Return")
+    assert layer.data[BLOB] == 4
+
+
+def test_undo_of_a_restored_session_finds_the_labels_it_was_restored_to(hand, tmp_path):
+    image = hand.viewer.add_image(scene(), name="cells")
+    hand.start()
+    hand.click(image, BLOB)
+    hand.press("Return")
+    hand.tab.save_journal(tmp_path / "mine.jsonl")
+    hand.wait()
+    hand.clicking.end()
+    hand.tab.start(tmp_path / "mine.jsonl")
+    hand.wait()
+    restored = hand.clicking.ledger.layer
+    assert restored.data[BLOB] == 1
+    stored = zarr.create_array(
+        tmp_path / "mine.zarr", shape=(96, 104), dtype="uint16", chunks=(32, 32)
+    )
+    stored[:] = np.asarray(restored.data)  # the same number in the same place
+    hand.viewer.add_labels(stored, name="mine")
+    hand.tab.form.labels_box.set_value(plain(hand.viewer.layers["mine"]))
+    hand.wait()
+    hand.clicking.undo()
+    hand.wait()
+    assert hand.clicking.counted == 0
+    assert restored.data[BLOB] == 0
+    assert stored[BLOB] == 1, "labels that it was not in were changed"
+    hand.clicking.redo()
+    hand.wait()
+    assert restored.data[BLOB] == 1
+    assert hand.clicking.counted == 1

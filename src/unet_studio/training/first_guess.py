@@ -169,7 +169,9 @@ def _windows(exercise: Exercise) -> list[_Window]:
     height, width = exercise.shape
     windows: list[_Window] = []
     for frame in np.unique(places[:, :-2], axis=0):
-        groups = [places[(places[:, :-2] == frame).all(axis=1), -2:]]
+        groups: list[NDArray[np.integer[Any]]] = [
+            places[(places[:, :-2] == frame).all(axis=1), -2:]
+        ]
         while groups:
             inside = groups.pop()
             low, high = inside.min(0) - _AROUND, inside.max(0) + _AROUND + 1
