@@ -353,3 +353,9 @@ def test_objects_become_annotations_to_learn_from(hand):
     assert np.array_equal(layer.data == 1, ring)
     assert np.allclose(layer.scale, image.scale)
     assert hand.viewer.layers.selection.active.name == "Clicks on cells"
+    titles = [hand.studio.tabs.tabText(i) for i in range(hand.studio.tabs.count())]
+    refine = hand.studio.tabs.widget(titles.index("Refine"))
+    hand.qtbot.waitUntil(lambda: bool(refine.desk.canvases), timeout=5000)
+    assert [c.labels.unique_id for c in refine.desk.canvases] == [layer.unique_id]
+    hand.qtbot.waitUntil(lambda: not refine.desk.saving(), timeout=10_000)
+    assert refine.run_button.isEnabled()

@@ -91,10 +91,12 @@ def click_command(
             raise OutputError(f"{path} exists and stays as it is. Choose another name.")
     positive, negative = ([_position(text) for text in given or []] for given in (at, beside))
     from unet_studio.cli.flags import channel_numbers
+    from unet_studio.clicks.commit import check_policy
     from unet_studio.clicks.groups import group_of, read_groups
     from unet_studio.clicks.journal import replay as do_again
     from unet_studio.clicks.session import ClickSession
 
+    check_policy(policy)
     options: dict[str, Any] = {
         "axes": axes,
         "channels": channel_numbers(channels),
@@ -138,23 +140,22 @@ def _read_labels(path: Path, image: Path, axes: str | None) -> NDArray[Any]:
 
 def _click(session: ClickSession, group: Group, follow: bool, policy: str) -> bool:
     """Click one object and commit it; say what was found, or why nothing."""
-    notes = []
-    for position, positive in group.clicks:
-        try:
-            found = session.click(position, positive)
-        except UNetStudioError as error:
-            session.reset()
-            complain(f"object {group.name}: {error}")
-            return False
-        if found.note:
-            notes.append(found.note)
-    reached = ""
-    if follow and session.canvas.plane_axes and session.proposal.area:
-        planes = 1 + sum(1 for _ in session.propagate())
-        reached = f" on {planes} planes"
-    confidence, corrections = session.proposal.confidence, session.proposal.corrections
-    area = sum(proposal.area for proposal in session.proposals)
-    done = session.commit(policy=policy)
+    notes: list[str] = []
+    try:
+        for position, positive in group.clicks:
+            if note := session.click(position, positive).note:
+                notes.append(note)
+        reached = ""
+        if follow and session.canvas.plane_axes and session.proposal.area:
+            planes = 1 + sum(1 for _ in session.propagate())
+            reached = f" on {planes} planes"
+        confidence, corrections = session.proposal.confidence, session.proposal.corrections
+        area = sum(proposal.area for proposal in session.proposals)
+        done = session.commit(policy=policy)
+    except UNetStudioError as error:
+        session.reset()
+        complain(f"object {group.name}: {error}")
+        return False
     if not done.id:
         session.reset()
         complain(f"object {group.name}: {' '.join(dict.fromkeys([*notes, done.note]))}")

@@ -196,6 +196,17 @@ def oriented(values: NDArray[Any], axes: str) -> NDArray[Any]:
     return values if axes.index("Y") < axes.index("X") else values.T
 
 
+def check_policy(policy: str) -> None:
+    """Refuse what is no policy.
+
+    Raises
+    ------
+    ClickError
+    """
+    if policy not in get_args(Policy):
+        raise ClickError(f"There is no policy {policy!r}. Use one of: {', '.join(POLICIES)}.")
+
+
 def commit_edit(
     labels: Any,
     axes: str,
@@ -226,8 +237,7 @@ def commit_edit(
     ClickError
         If there is no such policy.
     """
-    if policy not in get_args(Policy):
-        raise ClickError(f"There is no policy {policy!r}. Use one of: {', '.join(POLICIES)}.")
+    check_policy(policy)
     changes, size = [], 0
     for place, mask, start in planes:
         size = max(size, mask.box.longer)

@@ -158,6 +158,6 @@ _DO: dict[str, Any] = {
     "redo": lambda s, e: s.redo(),
     "reset": lambda s, e: s.reset(),
     "commit": _commit,
-    "erase": lambda s, e: s.erase(e["position"]),
+    "erase": lambda s, e: s.erase_again(e["position"], e.get("id")),
     "propagate": _propagate,
 }

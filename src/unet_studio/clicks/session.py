@@ -8,25 +8,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from unet_studio.clicks.canvas import open_canvas
-from unet_studio.clicks.commit import (
-    Edit,
-    apply,
-    commit_edit,
-    erase_edit,
-    grown,
-    holds,
-    next_id,
-    oriented,
-    region_of,
-)
+from unet_studio.clicks.commit import Edit, apply, commit_edit, grown, holds
+from unet_studio.clicks.labelling import Labelling
 from unet_studio.clicks.network import ClickNetwork
 from unet_studio.clicks.objects import ClickedObject, OnPlane, Place, Proposal
-from unet_studio.clicks.picking import object_at
-from unet_studio.clicks.pointing import Pointing
-from unet_studio.clicks.prompts import Patch, pixel_of
 from unet_studio.clicks.propagation import FROM_PROPAGATION, Propagation, both_ways
 from unet_studio.clicks.solving import Answer, Prompts, solve
 from unet_studio.errors import ClickError
@@ -64,7 +50,7 @@ class Committed:
     note: str = ""
 
 
-class ClickSession(Pointing):
+class ClickSession(Labelling):
     """Click objects of an image, correct them, and put them into labels.
 
     Only the surroundings of a click are read, anew for each click, so the image may be
@@ -118,12 +104,7 @@ class ClickSession(Pointing):
     ) -> None:
         canvas = open_canvas(image, axes, levels=levels, channels=channels, rgb=rgb)
         network = model if isinstance(model, ClickNetwork) else ClickNetwork(model, device)
-        super().__init__(canvas, network)
-        if labels is not None:
-            self.check_labels(labels)
-        self.labels: Any = labels
-        # Labels are not searched again for each object.
-        self._numbered, self._highest = labels, -1
+        super().__init__(canvas, network, labels)
 
     # -- taking back --------------------------------------------------------------
 
@@ -190,14 +171,20 @@ class ClickSession(Pointing):
             return Committed(labels, 0, note="There is no object yet: click on one first.")
         number = number or self._object.replaces or self._next_id(labels)
         if number < 1:
-            raise ClickError(f"{number} can not be the id of an object; ids begin with 1.")
+            raise ClickError(
+                f"{number} can not be the id of an object; ids begin with 1. Pass another number, "
+                "or none for the next free one."
+            )
         planes = [
             (self.canvas.named(place), plane.answer.mask, self._given_up(labels, place))
             for place, plane in sorted(self._object.planes.items())
         ]
         edit = commit_edit(labels, self.canvas.axes, planes, number, policy, self._object.replaces)
         if not edit.changes:
-            note = "Nothing was changed: other objects have all of its pixels (see policy)."
+            note = (
+                "Nothing was changed: other objects have all of its pixels, and keep them under "
+                f"the policy {policy!r}. The policy 'overwrite' gives them to this one."
+            )
             return Committed(labels, 0, note=note)
         larger = not holds(labels.dtype, number)
         note = ""
@@ -218,74 +205,6 @@ class ClickSession(Pointing):
         target = labels if write else None
         self._step("commit", ClickedObject(), entry, edit=edit, target=target)
         return Committed(labels, number, edit, larger, note)
-
-    def erase(
-        self, position: Sequence[float], labels: Any = None, *, write: bool = True
-    ) -> Edit | None:
-        """Erase the object of the labels at a position: the piece that is connected there.
-
-        It is followed along all axes. What is being clicked stays.
-
-        Parameters
-        ----------
-        position : sequence of float
-        labels : numpy or zarr array of int, optional
-        write : bool
-            False: the owner of the labels writes and reverts the edit itself.
-
-        Returns
-        -------
-        Edit or None
-            None if there is no object.
-        """
-        found = self.canvas.locate(position)
-        labels = self._target(labels)
-        if found is None:
-            return None
-        pixel = [pixel_of((float(p), 0))[0] for p in position]
-        edit = erase_edit(labels, pixel)
-        if edit is not None:
-            if write:
-                apply(labels, edit)
-            entry = {"do": "erase", "position": [float(p) for p in position]}
-            target = labels if write else None
-            self._step("erase", self._object, entry, edit=edit, target=target)
-        return edit
-
-    def _target(self, labels: Any) -> Any:
-        if labels is None:
-            if self.labels is None:
-                self.labels = np.zeros(self.canvas.shape, np.uint16)
-            return self.labels
-        if labels is not self.labels:
-            self.check_labels(labels)
-        return labels
-
-    def _given_up(self, labels: Any, place: Place) -> Patch | None:
-        """Return the old pixels of the object that is corrected, on one plane."""
-        plane, number = self._object.on(place), self._object.replaces
-        mask = plane.answer.mask
-        if plane.replaced is not None or not number or plane.origin != FROM_PROPAGATION:
-            return plane.replaced
-        # Frames are not followed when a correction begins: what is under it there is looked up.
-        axes = self.canvas.axes
-        region = region_of(axes, self.canvas.named(place), mask.box)
-        under = oriented(np.asarray(labels[region]) == number, axes) & mask.values.astype(bool)
-        if not under.any():
-            return None
-        y, x = (int(n) for n in np.argwhere(under)[0])
-        point = (float(mask.top + y), float(mask.left + x))
-        taken = object_at(labels, self.canvas, place, point)
-        return None if taken is None else taken.planes.get(place)
-
-    def _next_id(self, labels: Any) -> int:
-        """Return the next free id; stored labels are only searched when new to the session."""
-        if self._numbered is labels and type(labels) is np.ndarray:
-            # Others may have changed them since, and memory is searched quickly.
-            self._highest = next_id(labels, max(self._highest, 0)) - 1
-        elif self._highest < 0 or self._numbered is not labels:
-            self._numbered, self._highest = labels, next_id(labels) - 1
-        return self._highest + 1
 
     # -- planes -------------------------------------------------------------------
 

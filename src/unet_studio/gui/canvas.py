@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unet_studio.axes import Axes
+from unet_studio.clicks.commit import grown, holds
 from unet_studio.errors import AnnotationError
 from unet_studio.gui.input_form import InputChoice
 from unet_studio.gui.layers import METADATA_KEY, level_shapes, stacked_volume, unwrap
@@ -125,15 +126,7 @@ def make_canvas(choice: InputChoice, kind: Kind, result: Labels | None = None) -
 
     image = unwrap(choice.layer)
     volume = stacked_volume(image, choice.further, choice.axes, choice.level)
-    names = volume.axes.names
-    own = "".join(a for a in names if a != "C")
-    shape = tuple(volume.info.length(a) for a in own)
-    factors = np.divide(
-        level_shapes(image)[0][: image.ndim], level_shapes(image)[choice.level][: image.ndim]
-    )
-    layer_names = names[: int(image.ndim)] if not choice.further else own
-    channels = volume.info.length("C") if "C" in layer_names else 1
-    placement = placement_of(image, layer_names, channels, tuple(factors.tolist()))
+    own, shape, placement = lie_of(choice, volume)
     predicted = None
     if kind == "corrections":
         predicted = _copy_of(result, shape, placement)
@@ -146,7 +139,7 @@ def make_canvas(choice: InputChoice, kind: Kind, result: Labels | None = None) -
     layer = Labels(
         data,
         name=f"{image.name} · {title}",
-        metadata={METADATA_KEY: {"annotations_of": key, "kind": kind}},
+        metadata={METADATA_KEY: record_of(image, key, kind)},
         opacity=0.8 if kind != "corrections" else 0.6,
         **placement.keywords(),
     )
@@ -155,6 +148,35 @@ def make_canvas(choice: InputChoice, kind: Kind, result: Labels | None = None) -
     layer.brush_size = BRUSH
     layer.selected_label = 2
     return Canvas(choice, layer, kind, placement, own, key, weakref.ref(image), predicted)
+
+
+def lie_of(choice: InputChoice, volume: Volume) -> tuple[str, tuple[int, ...], Placement]:
+    """Return axes and shape of an image without channels, and where labels on it lie.
+
+    Parameters
+    ----------
+    choice : InputChoice
+    volume : Volume
+        Of the choice.
+    """
+    image, names = unwrap(choice.layer), volume.axes.names
+    own = "".join(a for a in names if a != "C")
+    shape = tuple(volume.info.length(a) for a in own)
+    factors = np.divide(
+        level_shapes(image)[0][: image.ndim], level_shapes(image)[choice.level][: image.ndim]
+    )
+    layer_names = names[: int(image.ndim)] if not choice.further else own
+    channels = volume.info.length("C") if "C" in layer_names else 1
+    return own, shape, placement_of(image, layer_names, channels, tuple(factors.tolist()))
+
+
+def record_of(image: Image, key: str, kind: Kind) -> dict[str, str]:
+    """Return what a layer of annotations says of itself, in its metadata.
+
+    The image's layer is known by its id in this window, whatever it is called, and by what
+    it shows in another one.
+    """
+    return {"annotations_of": key, "image": str(image.unique_id), "kind": kind}
 
 
 def _copy_of(result: Labels | None, shape: tuple[int, ...], placement: Placement) -> NDArray[Any]:
@@ -197,25 +219,33 @@ def image_key(volume: Volume) -> str:
 
 def fill_in(canvas: Canvas, kept: Annotations) -> None:
     """Paint what was kept in an earlier session into a new layer, as one step to undo."""
+    values = kept.values
+    if canvas.predicted is not None:
+        values = values - 1  # kept as background 1; labels of a model begin with background 0
+    if len(values) and not holds(canvas.labels.data.dtype, int(values.max())):
+        canvas.labels.data = grown(canvas.labels.data, int(values.max()))
     order = [kept.axes.index(a) for a in canvas.axes]
     places = [kept.places[:, i].astype(np.intp) for i in order]
     if canvas.placement.inserted is not None:
         places.insert(canvas.placement.inserted, np.zeros(len(kept), np.intp))
     if len(kept):
-        canvas.labels.data_setitem(tuple(places), kept.values.astype(canvas.labels.data.dtype))
+        canvas.labels.data_setitem(tuple(places), values.astype(canvas.labels.data.dtype))
 
 
 def make_rectangles(canvas: Canvas) -> Shapes:
     """Make a layer to draw complete regions in; it is not added to a viewer."""
     from napari.layers import Shapes
 
+    image = canvas.image()
+    known = "" if image is None else str(image.unique_id)
+    facts = {"complete_regions_of": canvas.key, "image": known, "kind": canvas.kind}
     return Shapes(
         ndim=canvas.labels.ndim,
         name=f"{canvas.name} · complete regions",
         edge_color="#f0e442",
         face_color="transparent",
         edge_width=2,
-        metadata={METADATA_KEY: {"complete_regions_of": canvas.key}},
+        metadata={METADATA_KEY: facts},
         **canvas.placement.keywords(),
     )
 

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from unet_studio.clicks.commit import POLICIES
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.choice_box import axes_title, choice_box, fill_box
-from unet_studio.gui.click_state import Setup
+from unet_studio.gui.click_state import OVERLAPS, POLICY_TITLES, Setup
 from unet_studio.gui.click_target import fits
 from unet_studio.gui.labels_box import LabelsBox
 from unet_studio.gui.layer_box import ImageLayerBox
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from unet_studio.gui.model_header import ModelHeader
     from unet_studio.models.store import ModelEntry
 
-_POLICIES = {
-    "keep": "Others keep their pixels",
-    "overwrite": "The new object takes them",
-    "background": "Write on background only",
-}
 _MOST_CHANNELS = 3  # that a click model is shown
 
 
@@ -64,7 +59,7 @@ class ClickForm(QWidget):
         )
         self.labels_box = LabelsBox(viewer, self._suits)
         self.policy_box = choice_box("Where a new object meets objects that are there.")
-        for name, title in _POLICIES.items():
+        for name, title in POLICY_TITLES.items():
             self.policy_box.addItem(title, name)
             self.policy_box.setItemData(self.policy_box.count() - 1, POLICIES[name], 3)
         self._lay_out()
@@ -84,7 +79,7 @@ class ClickForm(QWidget):
         for title, field in (
             ("Layer", self._frame), ("Axes", self.axes_box), ("Channels", self.channels_box),
             ("Click model", self.model_box), ("Objects go to", self.labels_box),
-            ("Overlaps", self.policy_box),
+            (OVERLAPS, self.policy_box),
         ):  # fmt: skip
             self._form.addRow(title, field)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_studio.errors import ClickError
+from unet_studio.gui.canvas import image_key, record_of
 from unet_studio.gui.click_journal import JournalKeeper, journals_folder
 from unet_studio.gui.click_state import Setup, State, state_of
 from unet_studio.gui.layers import (
@@ -236,8 +237,17 @@ class ClickSource:
         )
 
     def annotations_layer(self, labels: Any) -> Labels:
-        """Make a layer of annotations of whole objects: 1 is background, others are objects."""
-        facts = {"annotations_of": self.name, "kind": "objects"}
+        """Make a layer of annotations of whole objects: 1 is background, others are objects.
+
+        Raises
+        ------
+        ClickError
+            If the image is gone.
+        """
+        layer = self.layer
+        if layer is None:
+            raise ClickError(f"The image {self.name!r} is gone, and with it what to learn from.")
+        facts = record_of(layer, image_key(self._volumes[0]), "objects")
         name = f"{self.name} · objects to learn"
         return labels_layer(labels, self.placement, name, metadata=facts)
 

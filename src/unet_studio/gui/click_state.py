@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from unet_studio.clicks.session import ClickSession
 
 
+OVERLAPS = "Overlaps"  # title of the row of policies
+POLICY_TITLES = {
+    "keep": "Others keep their pixels",
+    "overwrite": "The new object takes them",
+    "background": "Write on background only",
+}
+NO_PIXEL_LEFT = (
+    "Nothing was changed: other objects have all of its pixels. Choose "
+    f"{POLICY_TITLES['overwrite']!r} for {OVERLAPS}, and commit again."
+)
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a session begins with.

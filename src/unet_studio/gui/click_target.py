@@ -32,10 +32,17 @@ def fits(layer: Layer, shape: tuple[int, ...], inserted: int | None) -> bool:
 
     if not isinstance(layer, Labels) or layer.multiscale or not layer.editable:
         return False
+    if is_computed(layer):
+        return False
     record = layer.metadata.get(METADATA_KEY)
     if isinstance(record, dict) and (record.get("overlay") or "annotations_of" in record):
         return False
     return _place_of_channels(tuple(layer.data.shape), shape, inserted) is not False
+
+
+def is_computed(layer: Layer) -> bool:
+    """Whether a layer's pixels are computed when they are read (dask): nothing can be kept."""
+    return type(layer.data).__module__.partition(".")[0] == "dask"
 
 
 def _place_of_channels(
@@ -97,9 +104,14 @@ class Target:
         return layer.data[(slice(None),) * self._inserted + (0,)]
 
     def next_id(self) -> int:
-        """Return the next free id; the labels are searched once, then changes are followed."""
-        if self._highest < 0:
-            self._highest = next_id(self.array()) - 1
+        """Return the next free id.
+
+        Labels on the disk are searched once, then what is painted is followed. Those in
+        memory are searched each time: scripts change them without telling, and it is quick.
+        """
+        array = self.array()
+        if self._highest < 0 or isinstance(array, np.ndarray):
+            self._highest = next_id(array, max(self._highest, 0)) - 1
         return self._highest + 1
 
     def present(self, edits: Iterable[Edit]) -> set[int]:
@@ -137,6 +149,10 @@ class Target:
         highest = max((int(c.after.max()) for c in edit.changes if c.after.size), default=0)
         if not back and not holds(layer.data.dtype, highest):
             layer.data = grown(layer.data, highest)
+        if not layer.visible:
+            # napari writes in the type of the slice that was shown last: it is made anew.
+            layer.visible = True
+            layer.visible = False
         self._highest = max(self._highest, edit.id) if self._highest >= 0 else -1
         left = 0
         changes = [Change(c.region, c.after, c.before) for c in edit.changes] if back else []

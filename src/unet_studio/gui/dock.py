@@ -47,7 +47,7 @@ class StudioWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._window: QWidget | None = None
-        self._docked = self._shut = False
+        self._docked = self._shut = self._closing = False
         settings = read_settings()
         self.header = ModelHeader(settings.device)
         self.tabs = QTabWidget()
@@ -105,12 +105,22 @@ class StudioWidget(QWidget):
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Stop all work when napari's window closes."""
-        if event.type() == QEvent.Type.Close and watched is self._window:
-            self.header.stop_work()
-            for index in range(self.tabs.count()):
-                self.tabs.widget(index).stop_work()
+        """Stop all work when napari's window closes, but not if it asks and is told to stay."""
+        if watched is self._window and not self._shut:
+            if event.type() == QEvent.Type.Close:
+                # napari asks if the user closes the window, and only once this event is through.
+                self._closing = event.spontaneous()
+                if not self._closing:
+                    self._stop_work()
+            elif event.type() == QEvent.Type.Hide and self._closing and not event.spontaneous():
+                self._stop_work()  # nobody said Cancel
         return False
+
+    def _stop_work(self) -> None:
+        self._closing = False
+        self.header.stop_work()
+        for index in range(self.tabs.count()):
+            self.tabs.widget(index).stop_work()
 
     def _lay_out(self) -> None:
         content = QWidget()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from unet_studio.gui.click_target import is_computed
 from unet_studio.gui.layers import unwrap
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _NEW = "New labels"
+_WHERE = (
+    "Where committed objects go: labels of this image, or new ones. They are written with "
+    "the next free number, and Ctrl+Z in the labels layer takes them back."
+)
 
 
 class LabelsBox(QComboBox):
@@ -40,10 +45,6 @@ class LabelsBox(QComboBox):
         self._current: Labels | None = None
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
-        self.setToolTip(
-            "Where committed objects go: labels of this image, or new ones. They are written with "
-            "the next free number, and Ctrl+Z in the labels layer takes them back."
-        )
         for emitter in self._emitters():
             emitter.connect(self.refresh)
         self.currentIndexChanged.connect(self._on_index)
@@ -70,6 +71,7 @@ class LabelsBox(QComboBox):
         blocked = self.blockSignals(True)
         self.clear()
         self.addItems([_NEW if layer is None else str(layer.name) for layer in self._layers])
+        self.setToolTip(_tooltip(found))
         kept = [i for i, layer in enumerate(self._layers) if layer is self._current]
         self.setCurrentIndex(kept[0] if kept else 0)
         self.blockSignals(blocked)
@@ -92,3 +94,17 @@ class LabelsBox(QComboBox):
         if current is not self._current:
             self._current = current
             self.layer_changed.emit()
+
+
+def _tooltip(layers: list[Layer]) -> str:
+    """Say where objects go, and why labels that somebody may look for are not listed."""
+    from napari.layers import Labels
+
+    computed = [repr(str(x.name)) for x in layers if isinstance(x, Labels) and is_computed(x)]
+    if not computed:
+        return _WHERE
+    return (
+        f"{_WHERE}\nNot listed: {', '.join(computed)}. A dask array is computed anew whenever it "
+        "is read, and can not keep objects. Save the layer, and open it again, or pass "
+        "numpy or zarr labels."
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.canvas import (
@@ -18,7 +18,8 @@ from unet_studio.gui.canvas import (
     make_rectangles,
     show_boxes,
 )
-from unet_studio.gui.layers import unwrap
+from unet_studio.gui.canvas_found import found_canvases, found_rectangles, lacking
+from unet_studio.gui.layers import METADATA_KEY, unwrap
 from unet_studio.gui.stroke_keeper import StrokeKeeper
 from unet_studio.training.session import Session, new_session, session_of
 
@@ -45,6 +46,10 @@ class RefineDesk(QObject):
         self._keepers: dict[Canvas, StrokeKeeper] = {}
         self._rectangles: dict[Canvas, Shapes] = {}
         self._known: dict[Canvas, Annotations] = {}
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.changed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
 
     # -- layers -----------------------------------------------------------------
@@ -70,11 +75,28 @@ class RefineDesk(QObject):
             result = find_result(self._viewer, unwrap(choice.layer))
             canvas = make_canvas(choice, kind, result if kind == "corrections" else None)
             told = self._restore(canvas)
+            self._add(canvas)  # known before it is seen in the window
             self._viewer.add_layer(canvas.labels)
-            self._add(canvas)
         self._viewer.layers.selection.active = canvas.labels
         canvas.labels.mode = "paint"
         return canvas, told
+
+    def take_up(self, choice: InputChoice | None) -> str:
+        """Go on with annotations of an image that are in the window; return what to tell."""
+        if choice is None:
+            return ""
+        told = ""
+        try:
+            for canvas in found_canvases(self._viewer, choice, [c.labels for c in self.canvases]):
+                shapes = found_rectangles(self._viewer, canvas)
+                if shapes is not None:
+                    self._rectangles[canvas] = shapes
+                told = self._restore(canvas, found=True)
+                self._add(canvas)
+                self._keepers[canvas].touch()
+        except UNetStudioError:
+            return ""  # nobody asked; whoever paints on the image is told
+        return told
 
     def rectangles(self, canvas: Canvas) -> Shapes:
         """Return the layer of complete regions, made if there is none, ready to draw in."""
@@ -112,6 +134,8 @@ class RefineDesk(QObject):
     def release(self) -> None:
         """Let go of all layers; they stay in the viewer."""
         self.flush()
+        self._soon.stop()
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         for canvas in list(self.canvases):
             self._forget(canvas)
@@ -130,8 +154,15 @@ class RefineDesk(QObject):
             self._save(canvas, self.read(canvas))
         return self.session
 
-    def _restore(self, canvas: Canvas) -> str:
-        """Bring back what was kept of an image; return what to tell."""
+    def _restore(self, canvas: Canvas, found: bool = False) -> str:
+        """Bring back what was kept of an image; return what to tell.
+
+        Parameters
+        ----------
+        canvas : Canvas
+        found : bool
+            Its layer was in the window already: what it holds counts more.
+        """
         key = _key(canvas)
         if self.session is None or key not in [i.key for i in self.session.images]:
             earlier = session_of(key)
@@ -140,16 +171,23 @@ class RefineDesk(QObject):
                 return ""
             self.session = earlier
         number = self.session.image_number(key, canvas.name)
+        if found and _facts(canvas).get("session") == self.session.folder.name:
+            return ""  # what was kept was of this layer, and it may have been changed since
         kept = self.session.strokes(number)
         if kept is None or not (len(kept) or kept.complete):
             return ""
         shape = canvas.array().shape
         if kept.shape != tuple(shape[canvas.axes.index(a)] for a in kept.axes):
             return ""
+        if found:
+            kept = lacking(canvas, kept)
         fill_in(canvas, kept)
-        if kept.complete:
+        if kept.complete and canvas not in self._rectangles:
             show_boxes(self._add_rectangles(canvas), canvas, kept.complete, kept.axes)
-        self._known[canvas] = kept
+        if not found:
+            self._known[canvas] = kept
+        if not len(kept):
+            return ""
         return f"{len(kept):,} painted pixels of an earlier session were brought back."
 
     def _session(self, canvas: Canvas) -> Session:
@@ -161,6 +199,7 @@ class RefineDesk(QObject):
         session = self._session(canvas)
         number = session.image_number(_key(canvas), canvas.name)
         session.save_strokes(number, annotations)
+        _facts(canvas)["session"] = session.folder.name
 
     # -- keeping up with the layers -----------------------------------------------
 
@@ -190,6 +229,11 @@ class RefineDesk(QObject):
         self._known[canvas] = annotations
         self.painted.emit(canvas)
 
+    def _on_inserted(self, event: Any) -> None:
+        record = unwrap(event.value).metadata.get(METADATA_KEY)
+        if isinstance(record, dict) and "annotations_of" in record:
+            self._soon.start()  # when napari shows the layer, too
+
     def _on_removed(self, event: Any) -> None:
         gone = unwrap(event.value)
         for canvas in list(self.canvases):
@@ -217,6 +261,12 @@ def _emitters(labels: Any) -> tuple[Any, ...]:
     """Return what tells of painting, of undoing it, and of exchanged data."""
     events = labels.events
     return events.paint, events.labels_update, events.data
+
+
+def _facts(canvas: Canvas) -> dict[str, Any]:
+    """Return what the layer says of itself; it can be added to."""
+    facts: dict[str, Any] = canvas.labels.metadata[METADATA_KEY]
+    return facts
 
 
 def _key(canvas: Canvas) -> str:

@@ -60,7 +60,7 @@ class Requests:
             check_annotations([a for _, a in used], entry.card)
         session, version = self._session(entry.path, entry.name)
         going_on = training.start.currentData() == "current"
-        pairs = tuple((c.volume().in_memory(), a) for c, a in used)
+        pairs = tuple((c.volume(), a) for c, a in used)
         self.learning = [c for c, _ in used]
         number = 1 + max((v.number for v in session.versions), default=0)
         return RefineRequest(

@@ -207,6 +207,7 @@ def refine_job(
     def run(token: CancelToken) -> Generator[Event, None, RefineResult]:
         block_triton_if_it_would_crash()
         step_back()
+        from unet_studio.images.kept_blocks import keep_blocks
         from unet_studio.models.model import model_from_file
         from unet_studio.training.fit_settings import FitSettings
         from unet_studio.training.refine import refine_steps
@@ -219,8 +220,9 @@ def refine_job(
         base = session.load(request.parent)
         if request.classes is not None and request.classes != base.card.classes:
             base = retarget(base, request.classes)
+        pairs = tuple((keep_blocks(volume), painted) for volume, painted in request.pairs)
         refined = yield from refine_steps(
-            request.pairs, base, FitSettings(seconds=request.seconds),
+            pairs, base, FitSettings(seconds=request.seconds),
             channels=request.channels, device=request.device, name=request.name,
             token=token, stop=stop, latest=latest, watch=request.live.watch,
         )  # fmt: skip

@@ -338,6 +338,8 @@ class RefineTab(QWidget):
         self._on_image()
 
     def _on_image(self, _value: object = None) -> None:
+        if told := self.desk.take_up(self.painting.input.value()):
+            self._tell_painted(told)
         canvas, model = self.canvas(), self._header.value()
         self.painting.set_painting(canvas is not None)
         if canvas is not None and model is not None:

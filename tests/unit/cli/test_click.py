@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from unet_studio import ClickSession, replay
+from unet_studio.errors import ImageError
 from unet_studio.models.store import list_models
 from unet_studio.samples import read_sample
 
@@ -110,6 +111,7 @@ def test_points_that_napari_saved_and_labels_that_are_there(
         (["--at", "3;4"], "'3;4' is no position"),
         (["--clicks", "nothing.csv"], "can not be read"),
         (["--at", "3,4", "-m", "nuclei"], "does not answer clicks"),
+        (["--at", "3,4", "--policy", "mine"], "There is no policy 'mine'. Use one of: keep"),
         (["--at", "3,4", "--channels", "5"], "can not be shown to the click model"),
         (["--replay", "nothing.jsonl"], "can not be read"),
     ],
@@ -157,3 +159,31 @@ def test_models_say_which_of_them_answers_clicks(unet_studio):
     card = json.loads(unet_studio("models", "info", "clicks", "--json").out)
     assert card["clicks"]["edge"] == 160
     assert "clicks\n" in unet_studio("models", "info", "clicks").out
+
+
+@pytest.mark.parametrize("name", ["propagate", "commit"])
+def test_an_object_that_can_not_be_followed_or_kept_is_named_and_others_written(
+    name, cells, random_click_model, tmp_path, unet_studio, monkeypatch
+):
+    stack = np.stack([tifffile.imread(cells)] * 5)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, metadata={"axes": "ZYX"})
+    (tmp_path / "clicks.csv").write_text("object,Z,Y,X\na,1,60,80\nb,1,30,20\n")
+    real, calls = getattr(ClickSession, name), []
+
+    def failing(session, *arguments, **keywords):
+        calls.append(name)
+        if len(calls) == 1:
+            raise ImageError("Slice 2 can not be read. Copy the file anew.")
+        return real(session, *arguments, **keywords)
+
+    monkeypatch.setattr(ClickSession, name, failing)
+    target = tmp_path / "mask.tif"
+    ended = unet_studio(
+        "click", tmp_path / "stack.tif", "--clicks", tmp_path / "clicks.csv", "--follow",
+        "-m", random_click_model, "-o", target,
+    )  # fmt: skip
+    assert ended.code == 2, ended.err
+    said = ended.err.replace("\n", " ")
+    assert "object a: Slice 2 can not be read. Copy the file anew." in said
+    assert "1 of 2 objects failed: a" in said
+    assert set(np.unique(tifffile.imread(target))) == {0, 1}

@@ -1,0 +1,170 @@
+"""The objects of a session on their way into labels, and back out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from unet_studio.errors import UNetStudioError
+from unet_studio.gui.click_asker import Asker
+from unet_studio.gui.click_layers import ClickLayers
+from unet_studio.gui.click_ledger import Ledger
+from unet_studio.gui.click_source import ClickSource
+from unet_studio.gui.click_state import NO_PIXEL_LEFT
+from unet_studio.gui.layers import unwrap
+from unet_studio.gui.messages import notify_error
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+    from unet_studio.clicks.commit import Edit
+    from unet_studio.clicks.objects import Step
+    from unet_studio.clicks.session import ClickSession, Committed
+    from unet_studio.gui.click_target import Target
+
+
+class Commits(Asker):
+    """Commits objects, takes them back, and knows the labels that get them.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    source : ClickSource
+    layers : ClickLayers
+    parent : QObject
+    """
+
+    chosen = Signal()  # other labels get the objects now
+
+    def __init__(
+        self, viewer: Viewer, source: ClickSource, layers: ClickLayers, parent: QObject
+    ) -> None:
+        super().__init__(source, layers, parent)
+        self._viewer = viewer
+        self.policy, self.counted = "keep", 0
+        self.ledger = Ledger(source, layers)
+
+    # -- what the user asks for -------------------------------------------------
+
+    def set_target(self, layer: Labels | None) -> None:
+        """Let objects go to a layer of labels; None makes a new one with the first object."""
+        before = self.ledger.layer
+        if layer is not before:
+            self.ledger.choose(layer)
+            if before is not None and not self.layers.holds(before):
+                words = f"The labels {before.name!r} were removed. "
+                self.told.emit("warning", words + "The next object goes to new labels.")
+            # An id of other labels means nothing in these.
+            self.ask("A change of labels", _drop_correction, lambda _: self._count())
+
+    def commit(self) -> None:
+        """Put the object into the labels."""
+        # The labels are made, or looked up, when everything before this has been answered.
+        then = partial(self._commit_now, self.policy)
+        self.ask("A commit", lambda s: bool(s.proposals), then)
+
+    def undo(self) -> None:
+        """Take back what was done last."""
+        self.ask("Undo", lambda s: s.undo(), partial(self._on_step, True))
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self.ask("Redo", lambda s: s.redo(), partial(self._on_step, False))
+
+    def learn(self) -> None:
+        """Make a layer of annotations from the objects, for Refine."""
+        if (target := self._target("learn from")) is not None:
+            edits = self.ledger.edits_in(target, self.state.edits if self.state else ())
+            work = partial(self.source.annotations, target.array(), edits)
+            self.submit("Making annotations", work, self._on_annotations)
+
+    def with_journal(self, then: Callable[[str], None]) -> None:
+        """Hand the journal, once everything before is answered, to a function."""
+        self.ask("The journal", lambda s: s.journal, then)
+
+    # -- the labels -------------------------------------------------------------
+
+    def _target(self, verb: str) -> Target | None:
+        if self.ledger.layer is None:
+            self.told.emit("warning", f"There are no labels yet to {verb}: choose some.")
+            return None
+        return self.ledger.target
+
+    def _adopt(self, layer: Labels) -> None:
+        """Let objects go to a new layer, below what we show."""
+        layers = [unwrap(other) for other in self._viewer.layers]
+        below = layers.index(self.layers.proposal) if self.layers.proposal in layers else None
+        self._viewer.add_layer(layer)
+        if below is not None:
+            self._viewer.layers.move(len(layers), below)
+        self.ledger.choose(layer)
+        self.layers.choose_prompts()
+        self.chosen.emit()
+
+    def _commit_now(self, policy: str, anything: bool) -> None:
+        if not anything:
+            self.told.emit("warning", "There is no object yet: click on one first.")
+            return
+        if self.ledger.layer is None:
+            self._adopt(self.source.make_labels())
+        target = self.ledger.target
+        assert target is not None
+
+        def act(session: ClickSession) -> Committed:
+            number = session.replaces or target.next_id()
+            return session.commit(target.array(), policy=policy, number=number, write=False)
+
+        self.ask("A commit", act, partial(self._on_committed, target), first=True)
+
+    def _write(self, target: Target, edit: Edit) -> bool:
+        try:
+            self.ledger.write(target, edit)
+        except UNetStudioError as error:
+            self.ask("Undo", lambda s: s.undo(), lambda _: None, first=True)
+            self.told.emit("error", str(error))
+            notify_error(str(error))
+            return False
+        self._count()
+        return True
+
+    def _count(self) -> None:
+        self.counted = self.ledger.count(() if self.state is None else self.state.edits)
+        self.changed.emit()
+
+    # -- answers ----------------------------------------------------------------
+
+    def _on_committed(self, target: Target, made: Committed) -> None:
+        if made.edit is None:
+            self.told.emit("warning", NO_PIXEL_LEFT)
+        elif self._write(target, made.edit):
+            count = f"{self.counted} object{'s' * (self.counted != 1)} so far"
+            lines = [f"Object {made.id} is in {target.name!r} ({count}).", made.note]
+            severity = "warning" if made.note else "good"
+            self.told.emit(severity, "\n".join(filter(None, lines)))
+
+    def _on_step(self, back: bool, step: Step | None) -> None:
+        if step is None:
+            self.told.emit("info", f"There is nothing to {'undo' if back else 'redo'}.")
+            return
+        note = self.ledger.follow(step, back)
+        self._count()
+        word = "Taken back" if back else "Done again"
+        self.told.emit("warning" if note else "info", f"{word}: {step.what}.{note}")
+
+    def _on_annotations(self, labels: Any) -> None:
+        layer = self._viewer.add_layer(self.source.annotations_layer(labels))
+        self.layers.choose_prompts()
+        self.told.emit(
+            "good",
+            f"Objects with the background around them are in {layer.name!r}: annotations of "
+            "whole objects, for Refine.",
+        )
+
+
+def _drop_correction(session: ClickSession) -> None:
+    if session.replaces:
+        session.reset()
