@@ -7,6 +7,7 @@ that is learned from, or the judgement only asks what was told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from unet_studio.training.annotations import BACKGROUND, Annotations
+from unet_studio.training.annotations import BACKGROUND, Annotations, Box
 
 # Dense annotations are cut into cells of this edge, in pixels: one large region
 # would be a single opinion.
@@ -26,6 +27,8 @@ _SHARE = 0.25
 # At most this share of the regions may be lost to the training.
 _LARGEST_LOSS = 0.4
 _MOST_REGIONS = 3000
+# Pixels of background of complete boxes that are written out, such as 512 tiles.
+MOST_FILLED = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,9 +242,13 @@ def without(
 
 
 def filled(annotations: Annotations) -> Annotations:
-    """Return annotations in which the background of complete boxes is written out."""
+    """Return annotations in which the background of complete boxes is written out.
+
+    Of boxes that hold more than :data:`MOST_FILLED` pixels in all, only some tiles are: first
+    those around what is painted, then others by chance, always the same.
+    """
     extra: list[NDArray[np.int64]] = []
-    for box in annotations.complete:
+    for box in _tiles_to_fill(annotations):
         block = annotations.block(box.start, box.stop)
         unpainted = np.argwhere(block == BACKGROUND) + np.asarray(box.start)
         extra.append(unpainted)
@@ -254,3 +261,44 @@ def filled(annotations: Annotations) -> Annotations:
     keys = np.ravel_multi_index(tuple(every.T), annotations.shape)
     _, first = np.unique(keys, return_index=True)  # those that were painted come first
     return replace(annotations.with_pixels(every[first], values[first]), complete=())
+
+
+def _tiles_to_fill(annotations: Annotations) -> Sequence[Box]:
+    """Return boxes that are filled: the complete ones, or tiles of them if they are large."""
+    boxes = annotations.complete
+    sizes = [math.prod(b - a for a, b in zip(x.start, x.stop, strict=True)) for x in boxes]
+    if sum(sizes) <= MOST_FILLED:
+        return boxes
+    edge = np.array([1] * (len(annotations.shape) - 2) + [CELL, CELL])
+    count = MOST_FILLED // (CELL * CELL)
+    # Each box gets its share, so that no frame is left out for another one's size.
+    shares = [max(1, count * size // sum(sizes)) for size in sizes]
+    rng = np.random.default_rng(0)
+    found = []
+    for box, share in zip(boxes[:count], shares, strict=False):
+        start, stop = np.asarray(box.start), np.asarray(box.stop)
+        for tile in _chosen_tiles(annotations, start, stop, edge, share, rng):
+            low = start + tile * edge
+            high = np.minimum(low + edge, stop)
+            found.append(Box(tuple(low.tolist()), tuple(high.tolist())))
+    return found[:count]
+
+
+def _chosen_tiles(
+    annotations: Annotations, start: NDArray[np.int64], stop: NDArray[np.int64],
+    edge: NDArray[np.int64], count: int, rng: np.random.Generator,
+) -> NDArray[np.int64]:  # fmt: skip
+    """Return numbers of tiles of one box, axes (tiles, dimensions): near strokes, then others."""
+    grid = -(-(stop - start) // edge)
+    places = annotations.places
+    inside = places[((places >= start) & (places < stop)).all(axis=1)]
+    painted = np.unique((inside - start) // edge, axis=0)
+    steps = np.array([(0,) * (len(grid) - 2) + (y, x) for y in (0, -1, 1) for x in (0, -1, 1)])
+    near = np.unique((painted[:, None] + steps).reshape(-1, len(grid)), axis=0)
+    near = near[((near >= 0) & (near < grid)).all(axis=1)]
+    # At most half of them: background far from all that is painted is to be learned, too.
+    near = rng.permutation(near)[: max(1, count // 2)]
+    others = rng.integers(0, grid, (count, len(grid)))
+    every = np.concatenate([near, others])
+    _, first = np.unique(every, axis=0, return_index=True)
+    return every[np.sort(first)][:count]

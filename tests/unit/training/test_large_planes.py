@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -37,7 +38,7 @@ class Disc:
 
 def painted():
     """A short stroke on each disc, one beside it."""
-    empty = annotate(np.broadcast_to(np.uint8(0), (EDGE, EDGE)), "YX")
+    empty = replace(annotate(np.zeros((1, 1), np.uint8), "YX"), shape=(EDGE, EDGE))
     places = [(r + d, c + i) for r, c in CORNERS for d in (0, 60) for i in range(10)]
     values = [2 if d == 0 else 1 for _ in CORNERS for d in (0, 60) for i in range(10)]
     order = sorted(range(len(places)), key=places.__getitem__)

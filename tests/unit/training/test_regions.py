@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet_studio.training import regions
 from unet_studio.training.annotations import Box, annotate
 from unet_studio.training.regions import (
     CELL,
@@ -111,6 +115,34 @@ def test_new_strokes_near_what_is_held_back_are_left_out():
     assert len(without(annotate(near), held, 0, (10, 10))) == 0
     assert len(without(annotate(far), held, 0, (10, 10))) == 1
     assert len(without(annotate(near), held, 1, (10, 10))) == 1  # another image
+
+
+def test_background_of_a_large_complete_box_is_written_out_around_what_is_painted(monkeypatch):
+    """A box as large as a slide: all of its background would fill the memory."""
+    monkeypatch.setattr(regions, "MOST_FILLED", 200_000)
+    shape, edge = (3, 20_000, 20_000), 20_000
+    small = annotate(np.zeros((3, 1, 1), np.uint8), "TYX", mode="objects")
+    empty = replace(small, shape=shape)
+    corners = ((0, 100, 100), (1, 19_000, 40), (1, 9_000, 9_000))
+    places = np.array(sorted((t, y + i, x) for t, y, x in corners for i in range(8)))
+    strokes = empty.with_pixels(places, np.full(len(places), 7))
+    boxes = (Box((0, 0, 0), (1, edge, edge)), Box((1, 0, 0), (2, edge, edge)))
+    tracemalloc.start()
+    after = filled(replace(strokes, complete=boxes))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert after.complete == ()
+    assert 100_000 < len(after) <= 200_000 + len(places)
+    keys = np.ravel_multi_index(tuple(after.places.T), shape)
+    assert (np.diff(keys) > 0).all()  # sorted, each once
+    assert (after.values == 7).sum() == len(places)
+    for t, y, x in corners:
+        start, stop = (t, max(0, y - 20), max(0, x - 20)), (t + 1, y + 28, x + 21)
+        assert (after.block(start, stop) > 0).all()
+    assert not (after.places[:, 0] == 2).any()
+    far = np.abs(after.places[:, None] - np.array(corners)).max(axis=2).min(axis=1)
+    assert (far > 1000).any()  # not only there
 
 
 def test_background_of_complete_boxes_is_written_out():
