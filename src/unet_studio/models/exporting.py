@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from unet_studio.models.model import Model
 
 _PIECE = 1 << 20
+_PREPARED = (
+    "Other programs have to be given images that are prepared already: the package's README.md "
+    "says how. U-Net Studio prepares them by itself."
+)
 
 
 class Kind(StrEnum):
@@ -130,10 +134,12 @@ def export_model(
         return _write_file(model, target, step)
     if request.kind is Kind.bioimageio:
         from unet_studio.models.zoo.exporting import export_bioimageio
+        from unet_studio.models.zoo.prepared import takes_prepared
 
         image = None if request.example is None else request.example(model.card)
         export_bioimageio(model, target, example=image, details=request.details, step=step)
-        return (f"Wrote {target}, a valid package of the BioImage Model Zoo.",)
+        written = f"Wrote {target}, a valid package of the BioImage Model Zoo."
+        return (written, *([_PREPARED] if takes_prepared(model.card) else []))
     return _write_program(model, target, request.kind, step)
 
 

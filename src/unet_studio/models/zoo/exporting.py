@@ -22,11 +22,16 @@ from unet_studio.images.normalisers import NORMALISERS
 from unet_studio.models.card import ModelCard
 from unet_studio.models.exporting import Details
 from unet_studio.models.model import Model
-from unet_studio.models.networks import EMBEDDED
-from unet_studio.models.seams import texture
+from unet_studio.models.networks import EMBEDDED, PROGRAMS
 from unet_studio.models.zoo.architecture import architecture_of
 from unet_studio.models.zoo.documentation import documentation_of
 from unet_studio.models.zoo.postprocessing import OBJECT_CHANNELS
+from unet_studio.models.zoo.prepared import (
+    made_up,
+    prepared_example,
+    stated_normalisation,
+    takes_prepared,
+)
 from unet_studio.models.zoo.processing_out import postprocessing_of, preprocessing_of
 from unet_studio.models.zoo.programs import (
     OPSET,
@@ -88,7 +93,7 @@ def export_bioimageio(
         raise ModelError(f"{target.name} should end in .zip.")
     if model.card.architecture in EMBEDDED:
         raise ModelError(
-            f"{model.card.name!r} came as a {model.card.architecture} program. Hand on the "
+            f"{model.card.name!r} came as {PROGRAMS[model.card.architecture]}. Hand on the "
             "package that it came in."
         )
     image = _example(model, example)
@@ -152,23 +157,22 @@ def _example(model: Model, given: NDArray[Any] | None) -> NDArray[np.float32]:
     if given is None:
         usual = [-(-_TEST_EDGE[card.ndim] // stride) * stride for stride in strides]
         edges = tuple(map(max, least, usual))
-        made = texture(card.in_channels, edges).numpy()
-        # As a camera would have it: positive, in some range of its own.
-        return np.asarray(made * 40 + 200, np.float32).round()
+        return made_up(card, tuple(edges))
     if given.ndim != card.ndim + 1 or given.shape[0] != card.in_channels:
         raise ModelError(
             f"The example has the shape {given.shape}; it should be {card.in_channels} "
             f"channel(s), then {card.ndim} spatial axes."
         )
-    if any(n < edge for n, edge in zip(given.shape[1:], least, strict=True)):
-        raise ModelError(f"The example is {given.shape}; its edges should be {least} or more.")
-    lengths = [n // s * s for n, s in zip(given.shape[1:], strides, strict=True)]
+    image = prepared_example(card, np.asarray(given, np.float32))
+    if any(n < edge for n, edge in zip(image.shape[1:], least, strict=True)):
+        raise ModelError(f"The example is {image.shape}; its edges should be {least} or more.")
+    lengths = [n // s * s for n, s in zip(image.shape[1:], strides, strict=True)]
     inside = (slice(None), *(slice(0, n) for n in lengths))
-    return np.ascontiguousarray(given[inside], np.float32)[None]
+    return np.ascontiguousarray(image[inside])[None]
 
 
 def _predicted(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    normalisation = model.card.normalisation
+    normalisation = stated_normalisation(model.card)
     normaliser = NORMALISERS.load(normalisation.method)
     scaling = normaliser(sample_for_statistics(image[0]), **normalisation.options)
     with torch.inference_mode():
@@ -186,7 +190,7 @@ def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> 
         "type": "model",
         "format_version": FORMAT,
         "name": _plain_name(card.name),
-        "description": (card.description or f"Finds {', '.join(card.classes)}.")[:1024],
+        "description": _summary(card),
         "authors": _authors(details.authors or _names(card.authors)),
         "cite": _citations(card.citation),
         "documentation": "README.md",
@@ -205,6 +209,12 @@ def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> 
     return values
 
 
+def _summary(card: ModelCard) -> str:
+    prepared = " It takes prepared images: see the documentation." * takes_prepared(card)
+    said = card.description or f"Finds {', '.join(card.classes)}."
+    return said[: 1024 - len(prepared)] + prepared
+
+
 def _file(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
@@ -218,7 +228,9 @@ def _input(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
     ]
     return {
         "id": "image",
-        "description": "The image as it is; it is normalised as described.",
+        "description": "The image as README.md prepares it, not as it was recorded."
+        if takes_prepared(card)
+        else "The image as it is; it is normalised as described.",
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": names},
