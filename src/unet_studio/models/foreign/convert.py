@@ -297,8 +297,8 @@ def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelError:
         return ModelError(
             f"The {len(shapes)} weights in {path} are those of an encoder alone ({encoder}), not "
             "of a whole network. Make a model with it, to be trained: `unet-studio models new "
-            f"NAME --encoder ENCODER --weights {path}`, or New model in the window with these weights "
-            "from a file. `unet-studio models encoders --search TEXT` lists the encoders."
+            f"NAME --encoder ENCODER --weights {path}`, or New model in the window with these "
+            "weights from a file. `unet-studio models encoders --search TEXT` lists the encoders."
         )
     return ModelError(
         f"Which network the {len(shapes)} weights in {path} are of can not be told (they begin "

@@ -39,7 +39,7 @@ from unet_studio.models.zoo.programs import (
     state_dict_bytes,
     torchscript_program,
 )
-from unet_studio.models.zoo.validation import validate_package
+from unet_studio.models.zoo.validation import spdx_licence, validate_package
 from unet_studio.models.zoo.yaml import write_yaml
 
 # Readers take later ones of 0.5 too, and older ones understand most of it.
@@ -96,6 +96,7 @@ def export_bioimageio(
             f"{model.card.name!r} came as {PROGRAMS[model.card.architecture]}. Hand on the "
             "package that it came in."
         )
+    stated_licence(model.card, details or Details())  # before work is done for nothing
     image = _example(model, example)
     files = _files(model, image, step)
     values = _description(model, details or Details(), files)
@@ -185,7 +186,6 @@ def _predicted(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> dict[str, Any]:
     card = model.card
-    licence = details.licence or card.licence
     values: dict[str, Any] = {
         "type": "model",
         "format_version": FORMAT,
@@ -202,11 +202,28 @@ def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> 
         "weights": _weights(card, files),
         "config": {"unet_studio": {"card": card.model_dump(mode="json")}},
     }
-    if licence and licence != "unknown":
+    if licence := stated_licence(card, details):
         values["license"] = licence
     if details.maintainer:
         values["maintainers"] = [{"github_user": details.maintainer}]
     return values
+
+
+def stated_licence(card: ModelCard, details: Details) -> str | None:
+    """Return the licence that a package states: None where the card's is no SPDX identifier.
+
+    Raises
+    ------
+    ModelError
+        If the one that the user wants is none.
+    """
+    licence = spdx_licence(details.licence or card.licence)
+    if details.licence and licence is None:
+        raise ModelError(
+            f"The licence {details.licence!r} is no SPDX identifier, which a package needs, such "
+            "as CC-BY-4.0 or CC0-1.0 (see spdx.org/licenses)."
+        )
+    return licence
 
 
 def _summary(card: ModelCard) -> str:

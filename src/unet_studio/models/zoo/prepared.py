@@ -97,7 +97,7 @@ def _clicks_in_words(clicks: ClickInput) -> str:
     return (
         "The network answers clicks. Its six channels are those of a square crop around the "
         f"object, scaled to {clicks.edge} pixels: red, green and blue (grey three times), of "
-        f"which the percentiles {clicks.low:g} and {clicks.high:g} over all pixels and channels of "
-        "the crop become 0 and 1; the previous answer as probability, 0 at first; the positive and "
-        f"the negative clicks as disks of 1 with a radius of {clicks.radius:g} pixels on 0."
+        f"which the percentiles {clicks.low:g} and {clicks.high:g} over all pixels and channels "
+        "of the crop become 0 and 1; the previous answer as probability, 0 at first; the positive "
+        f"and the negative clicks as disks of 1 with a radius of {clicks.radius:g} pixels on 0."
     )

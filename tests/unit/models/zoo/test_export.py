@@ -18,10 +18,11 @@ from unet_studio.errors import ModelError
 from unet_studio.images.normalisation import sample_for_statistics
 from unet_studio.images.normalisers import NORMALISERS
 from unet_studio.models.card import ModelCard
+from unet_studio.models.exporting import Details, ExportRequest, export_model
 from unet_studio.models.importing import import_model
-from unet_studio.models.model import Model, build_network, load_model
+from unet_studio.models.model import Model, build_network, load_model, save_model
 from unet_studio.models.presets import new_model
-from unet_studio.models.zoo.exporting import _example, export_bioimageio
+from unet_studio.models.zoo.exporting import _example, export_bioimageio, stated_licence
 from unet_studio.models.zoo.importing import import_package
 from unet_studio.models.zoo.preprocessing import map_preprocessing
 from unet_studio.models.zoo.processing_out import preprocessing_of
@@ -215,6 +216,20 @@ def test_a_model_that_answers_clicks_takes_clicks_that_nothing_scales(tmp_path):
     back = import_package(package)
     assert "reproduced" in " ".join(back.notes)
     assert back.card.clicks == load_model("clicks").card.clicks
+
+
+def test_a_licence_that_is_no_identifier_is_left_out_and_told(tmp_path):
+    card = CARD.model_copy(update={"licence": "encoder: apache-2.0"})
+    path = tmp_path / "m.safetensors"
+    save_model(Model(card, build_network(card).eval()), path)
+    told = export_model(ExportRequest(path, tmp_path / "package.zip"))
+    assert "'encoder: apache-2.0' is no SPDX identifier" in told[1]
+    files = files_of(tmp_path / "package.zip")
+    assert "license" not in yaml.safe_load(files["rdf.yaml"])
+    assert "encoder: apache-2.0" in files["README.md"].decode()
+    with pytest.raises(ModelError, match="'mine' is no SPDX identifier"):
+        export_model(ExportRequest(path, tmp_path / "b.zip", details=Details(licence="mine")))
+    assert stated_licence(card, Details(licence="cc-by-4.0")) == "CC-BY-4.0"
 
 
 # -- the files in the package --------------------------------------------------------
