@@ -69,9 +69,10 @@ class BrainMri:
             "is cropped to its bounding box. Every slice is padded to a square with 0 and resized "
             f"to {self.size} × {self.size} pixels by splines of order {_SPLINE_ORDER}. "
             f"Intensities are cut at the percentiles {low:g} and {high:g} of all channels "
-            "together, then each channel is brought to mean 0 and deviation 1. All of this is measured on the volume "
-            "without its first and last slice. A slice alone is padded, resized and brought to "
-            "mean 0 and deviation 1 by itself. What the network says is resized back linearly, "
+            "together, then each channel is brought to mean 0 and deviation 1. All of this is "
+            "measured on the volume without its first and last slice. A slice alone is padded, "
+            "resized and brought to mean 0 and deviation 1 by itself. What the network says is "
+            "resized back linearly, "
             "with 0 outside of the box."
         )
 
