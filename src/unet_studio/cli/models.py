@@ -175,6 +175,8 @@ def folder_command() -> None:
 def describe(entry: ModelEntry) -> dict[str, str]:
     """Return what a user wants to know of a model, as words."""
     card = entry.card
+    from unet_studio.images.preparation import preparation_in_words
+
     voxel = "any" if card.voxel_size is None else " × ".join(f"{v:g} µm" for v in card.voxel_size)
     method = card.default_objects
     facts = {
@@ -187,7 +189,10 @@ def describe(entry: ModelEntry) -> dict[str, str]:
         "architecture": f"{card.architecture} {json.dumps(card.options)}",
         "parameters": f"{card.parameters:,}",
         "normalisation": f"{card.normalisation.method} {json.dumps(card.normalisation.options)}",
+        "preparation": "" if card.preparation is None else preparation_in_words(card.preparation),
         "pixel size in training": voxel,
+        "patch in training": f"{in_words(card.patch)} px",
+        "padding": f"to multiples of {in_words(card.stride)} px",
         "tiles": (
             f"exact with a halo of {in_words(card.halo)} px"
             if card.tile_invariant and card.halo is not None

@@ -61,6 +61,21 @@ class BrainMri:
         """Forecast what the network will see; see :class:`Preparer`."""
         return (*shape[:-2], self.size, self.size)
 
+    def in_words(self) -> str:
+        """Return what is done, in sentences."""
+        low, high = _PERCENTILES
+        return (
+            f"Of a volume, what is below {_THRESHOLD:g} of its maximum is set to 0, and the rest "
+            "is cropped to its bounding box. Every slice is padded to a square with 0 and resized "
+            f"to {self.size} × {self.size} pixels by splines of order {_SPLINE_ORDER}. "
+            f"Intensities are cut at the percentiles {low:g} and {high:g} of all channels "
+            "together, then each channel is brought to mean 0 and deviation 1. All of this is "
+            "measured on the volume without its first and last slice. A slice alone is padded, "
+            "resized and brought to mean 0 and deviation 1 by itself. What the network says is "
+            "resized back linearly, "
+            "with 0 outside of the box."
+        )
+
     def prepare(self, frame: NDArray[np.float32], axes: Axes) -> Prepared:
         """Prepare a slice (C, Y, X) or a volume (C, Z, Y, X)."""
         if frame.ndim == 4 and frame.shape[1] > 1:

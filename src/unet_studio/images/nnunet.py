@@ -40,6 +40,14 @@ _SMALLEST_DEVIATION = 1e-8
 _LARGEST_CHANGE = 1000.0
 # What a network was not shown is background. Logits: softmax makes 0 and 1 of them.
 _SURELY_NOT = -50.0
+_SCHEMES = {
+    "zscore": "mean 0 and deviation 1{masked}",
+    "ct": "cut to {c.low:g} to {c.high:g}, minus {c.mean:g}, divided by {c.std:g}",
+    "rescale": "minimum to 0 and maximum to 1",
+    "rgb": "divided by 255",
+    "none": "as it is",
+}
+_MASKED = " where the image is not 0"
 
 
 class _Frozen(BaseModel):
@@ -138,6 +146,32 @@ class NnunetPreparer(_Frozen):
         frame = self._frame(shape, axes)
         seen = self._padded(resampled_shape(frame.shape, frame.spacing, frame.target))
         return seen[-len(shape) :]
+
+    def in_words(self) -> str:
+        """Return what is done, in sentences."""
+        schemes = ", ".join(_SCHEMES[c.scheme].format(c=c, masked=_MASKED * c.masked)
+                            for c in self.channels)  # fmt: skip
+        turned = (
+            ""
+            if self.transpose == (0, 1, 2)
+            else (
+                " Axes are taken in the order " + ", ".join("ZYX"[a] for a in self.transpose) + "."
+            )
+        )
+        resized = (
+            ""
+            if self.pixel_sizes == "none"
+            else (
+                f" Then it is resampled to pixels of {_in_words(self.spacing)} ({self._unit}) by "
+                f"splines of order {self.data.order}."
+            )
+        )
+        return (
+            f"As nnU-Net v2 does.{turned} The image is cropped to the box of what is not 0, and "
+            f"its channels are normalised: {schemes}.{resized} It is padded with 0 to "
+            f"{_in_words(self.patch)} pixels or more, lying in the middle. What the network says "
+            "takes the same way back."
+        )
 
     def prepare(self, frame: NDArray[np.float32], axes: Axes) -> Prepared:
         """Turn, crop, normalise, resample and pad one frame (C, [Z,] Y, X).

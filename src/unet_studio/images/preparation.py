@@ -6,16 +6,18 @@ were cropped, resized or resampled as a whole. A preparation does that to one fr
 image's own grid, pixel for pixel.
 
 To add one, write a class with the two methods of :class:`Preparer` and name it
-in :data:`PREPARATIONS`.
+in :data:`PREPARATIONS`. A third, ``in_words() -> str``, may say in sentences what it does, for
+those who want to do the same elsewhere.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from unet_studio.errors import RecipeError
+from unet_studio.errors import RecipeError, UNetStudioError
 from unet_studio.registry import Registry
 
 if TYPE_CHECKING:
@@ -111,3 +113,17 @@ def open_preparation(preparation: Preparation) -> Preparer:
             f"{preparation.options}: {error}. Correct the model's card, or get its file again."
         ) from None
     return preparer
+
+
+def preparation_in_words(preparation: Preparation) -> str:
+    """Return what a preparation does, in sentences: of one that can not be opened, its name."""
+    plain = (
+        f"{preparation.method} {json.dumps(preparation.options)}"
+        if preparation.options
+        else (preparation.method)
+    )
+    try:
+        words = getattr(open_preparation(preparation), "in_words", None)
+    except UNetStudioError:
+        return f"{plain} (can not be used here)"
+    return plain if words is None else str(words())

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from unet_studio.models.model import Model
 
 _PIECE = 1 << 20
+_PREPARED = (
+    "Other programs have to be given images that are prepared already: the package's README.md "
+    "says how. U-Net Studio prepares them by itself."
+)
 
 
 class Kind(StrEnum):
@@ -129,11 +133,18 @@ def export_model(
     if request.kind is Kind.file:
         return _write_file(model, target, step)
     if request.kind is Kind.bioimageio:
-        from unet_studio.models.zoo.exporting import export_bioimageio
+        from unet_studio.models.zoo.exporting import export_bioimageio, stated_licence
+        from unet_studio.models.zoo.prepared import takes_prepared
 
         image = None if request.example is None else request.example(model.card)
         export_bioimageio(model, target, example=image, details=request.details, step=step)
-        return (f"Wrote {target}, a valid package of the BioImage Model Zoo.",)
+        told = [f"Wrote {target}, a valid package of the BioImage Model Zoo."]
+        if stated_licence(model.card, request.details) is None:
+            told.append(
+                f"The package states no licence: {model.card.licence!r} is no SPDX identifier. "
+                "Choose one, such as CC-BY-4.0, if the weights are yours to license."
+            )
+        return (*told, *([_PREPARED] if takes_prepared(model.card) else []))
     return _write_program(model, target, request.kind, step)
 
 

@@ -50,6 +50,21 @@ def test_info_by_name_and_by_path(unet_studio, home, tiny_model):
     assert str(tiny_model) in ended.out, "a path is shown whole"
 
 
+def test_info_says_how_images_are_prepared(unet_studio, home):
+    import torch
+
+    from unet_studio.models.brain_mri import card
+    from unet_studio.models.model import Model, build_network, save_model
+
+    small = card(options={"features": 2}, patch=(32, 64))
+    torch.manual_seed(0)
+    save_model(Model(small, build_network(small)), home / "brain.safetensors")
+    ended = unet_studio("models", "info", "brain")
+    assert "resized to 256 × 256 pixels by splines of order 2" in ended.out
+    assert "32 × 64 px" in ended.out
+    assert "to multiples of 16 px" in ended.out
+
+
 def test_info_as_json_is_the_card(unet_studio, home):
     ended = unet_studio("models", "info", "mine", "--json")
     assert ModelCard.model_validate(json.loads(ended.out)).licence == "CC0-1.0"

@@ -117,6 +117,19 @@ def test_a_single_slice_is_scaled_by_itself(model, reference, shared_data, patie
     assert dice(found[0] > 0.5, truth) > 0.94
 
 
+@pytest.mark.slow
+def test_a_package_of_it_gives_the_same_probabilities(model, shared_data, tmp_path):
+    from unet_studio.models.zoo.exporting import export_bioimageio
+    from unet_studio.models.zoo.importing import import_package
+
+    back = import_package(export_bioimageio(model, tmp_path / "package.zip"))
+    assert back.card.preparation == model.card.preparation
+    image = np.asarray(Image.open(shared_data / "example" / "TCGA_CS_4944.png"))[..., :3]
+    given, found = (predict(image, m, axes="YXC").probabilities for m in (model, back))
+    assert given.max() > 0.9
+    np.testing.assert_array_equal(found, given)
+
+
 # -- fetching ------------------------------------------------------------------
 
 

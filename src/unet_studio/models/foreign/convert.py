@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from unet_studio.errors import ModelError, RecipeError
 from unet_studio.models.card import ModelCard
 from unet_studio.models.foreign.containers import read_shapes, read_weights
-from unet_studio.models.foreign.guess import RECOGNISERS, Guess, guess_architecture
+from unet_studio.models.foreign.guess import RECOGNISERS, Guess, bare_encoder, guess_architecture
 from unet_studio.models.model import Model, build_network, check_weights, filled, shapes_only
 from unet_studio.models.networks import NETWORKS
 from unet_studio.models.probe import probe_network
@@ -293,6 +293,13 @@ def _card(path: Path, fields: dict[str, Any]) -> ModelCard:
 
 def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelError:
     first = ", ".join(list(shapes)[:_SHOWN])
+    if encoder := bare_encoder(shapes):
+        return ModelError(
+            f"The {len(shapes)} weights in {path} are those of an encoder alone ({encoder}), not "
+            "of a whole network. Make a model with it, to be trained: `unet-studio models new "
+            f"NAME --encoder ENCODER --weights {path}`, or New model in the window with these "
+            "weights from a file. `unet-studio models encoders --search TEXT` lists the encoders."
+        )
     return ModelError(
         f"Which network the {len(shapes)} weights in {path} are of can not be told (they begin "
         f"with {first}). What is recognised: {', '.join(RECOGNISERS.names())}. If it is another "

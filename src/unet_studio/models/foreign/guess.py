@@ -209,6 +209,28 @@ def _encoder(shapes: Shapes) -> tuple[str | None, str]:
     return None, ""
 
 
+# The first layer of the families of encoders, and a layer that only they have.
+_STEMS = {
+    "a ResNet or one of its relatives": (r"conv1\.(0\.)?weight", r"layer4\.0\.conv1\.weight"),
+    "an EfficientNet or MobileNet of timm": (r"conv_stem\.weight", r"blocks\.0\.0\..*"),
+    "an EfficientNet": (r"_conv_stem\.weight", r"_blocks\.0\..*"),
+    "a ConvNeXt or RegNet of timm": (r"stem(\.0|\.conv|_0)\.?.*weight", r"(stages[._]0|s1)\..*"),
+    "a DenseNet or VGG": (r"features\.(conv)?0\.weight", r"features\..*"),
+}
+# Whole segmentation networks have such layers as well.
+_NOT_ALONE = re.compile(r"(module\.|model\.)*(enc|dec|seg|up|out|final|bottleneck|center|bridge)")
+
+
+def bare_encoder(shapes: Shapes) -> str:
+    """Return the family of weights that are those of an encoder and nothing else, or ""."""
+    if any(_NOT_ALONE.match(name) for name in shapes):
+        return ""
+    for family, patterns in _STEMS.items():
+        if all(any(re.fullmatch(p, name) for name in shapes) for p in patterns):
+            return family
+    return ""
+
+
 def count(shapes: Shapes, pattern: str, start: int = 0) -> int:
     """Return how many names there are that differ in a number alone: without gaps.
 

@@ -56,6 +56,7 @@ NETWORKS: Registry[NetworkBuilder] = Registry(
 )
 
 # A whole program is in the file, to be run as it is: in float32, with nothing folded.
-EMBEDDED = frozenset({"onnx", "torchscript"})
+PROGRAMS = {"onnx": "an ONNX program", "torchscript": "a TorchScript program"}
+EMBEDDED = frozenset(PROGRAMS)
 # What the buffer of such a program is called in a model file.
 CONTENT = "content"

@@ -76,6 +76,9 @@ def parse_description(values: dict[str, Any], where: str) -> Description:
         raise ModelError(
             f"The description in {where} can not be used: {place}: {first['msg']}."
         ) from None
+    except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
+        # Values of another kind than the format has in that place.
+        raise ModelError(f"The description in {where} can not be used: {error}.") from None
     if len(inputs) != 1 or not outputs:
         raise ModelError(
             f"The model in {where} takes {len(inputs)} images and returns {len(outputs)}; models "

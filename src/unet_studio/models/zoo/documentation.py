@@ -6,6 +6,7 @@ import json
 
 from unet_studio.models.card import ModelCard
 from unet_studio.models.per_axis import in_words
+from unet_studio.models.zoo.prepared import preparation_text, takes_prepared
 
 _FINDS = {
     "binary": "one channel: the probability of {first}",
@@ -30,10 +31,15 @@ def documentation_of(card: ModelCard) -> str:
         "## What goes in and comes out",
         "",
         f"{card.in_channels} channel(s), {card.ndim} spatial axes, lengths that are multiples of "
-        f"{in_words(card.stride)} pixels. Intensities are measured on the whole image, "
-        "not on tiles.",
+        f"{in_words(card.stride)} pixels. "
+        + (
+            ""
+            if takes_prepared(card)
+            else "Intensities are measured on the whole image, not on tiles. "
+        ),
         f"What comes out has {finds}.",
         "",
+        *_preparation(card),
         *_tiles(card),
         "## Objects",
         "",
@@ -56,6 +62,21 @@ def documentation_of(card: ModelCard) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _preparation(card: ModelCard) -> list[str]:
+    if not takes_prepared(card):
+        return []
+    return [
+        "## Preparation",
+        "",
+        "**The images have to be prepared before they are given to this network.** The package's "
+        "format has no words for it, so other programs do not do it by themselves; U-Net Studio "
+        "does, once this package is imported there. The test image is prepared already.",
+        "",
+        preparation_text(card),
+        "",
+    ]
 
 
 def _tiles(card: ModelCard) -> list[str]:

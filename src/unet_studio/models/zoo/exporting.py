@@ -22,11 +22,16 @@ from unet_studio.images.normalisers import NORMALISERS
 from unet_studio.models.card import ModelCard
 from unet_studio.models.exporting import Details
 from unet_studio.models.model import Model
-from unet_studio.models.networks import EMBEDDED
-from unet_studio.models.seams import texture
+from unet_studio.models.networks import EMBEDDED, PROGRAMS
 from unet_studio.models.zoo.architecture import architecture_of
 from unet_studio.models.zoo.documentation import documentation_of
 from unet_studio.models.zoo.postprocessing import OBJECT_CHANNELS
+from unet_studio.models.zoo.prepared import (
+    made_up,
+    prepared_example,
+    stated_normalisation,
+    takes_prepared,
+)
 from unet_studio.models.zoo.processing_out import postprocessing_of, preprocessing_of
 from unet_studio.models.zoo.programs import (
     OPSET,
@@ -34,7 +39,7 @@ from unet_studio.models.zoo.programs import (
     state_dict_bytes,
     torchscript_program,
 )
-from unet_studio.models.zoo.validation import validate_package
+from unet_studio.models.zoo.validation import spdx_licence, validate_package
 from unet_studio.models.zoo.yaml import write_yaml
 
 # Readers take later ones of 0.5 too, and older ones understand most of it.
@@ -88,9 +93,10 @@ def export_bioimageio(
         raise ModelError(f"{target.name} should end in .zip.")
     if model.card.architecture in EMBEDDED:
         raise ModelError(
-            f"{model.card.name!r} came as a {model.card.architecture} program. Hand on the "
+            f"{model.card.name!r} came as {PROGRAMS[model.card.architecture]}. Hand on the "
             "package that it came in."
         )
+    stated_licence(model.card, details or Details())  # before work is done for nothing
     image = _example(model, example)
     files = _files(model, image, step)
     values = _description(model, details or Details(), files)
@@ -152,23 +158,22 @@ def _example(model: Model, given: NDArray[Any] | None) -> NDArray[np.float32]:
     if given is None:
         usual = [-(-_TEST_EDGE[card.ndim] // stride) * stride for stride in strides]
         edges = tuple(map(max, least, usual))
-        made = texture(card.in_channels, edges).numpy()
-        # As a camera would have it: positive, in some range of its own.
-        return np.asarray(made * 40 + 200, np.float32).round()
+        return made_up(card, tuple(edges))
     if given.ndim != card.ndim + 1 or given.shape[0] != card.in_channels:
         raise ModelError(
             f"The example has the shape {given.shape}; it should be {card.in_channels} "
             f"channel(s), then {card.ndim} spatial axes."
         )
-    if any(n < edge for n, edge in zip(given.shape[1:], least, strict=True)):
-        raise ModelError(f"The example is {given.shape}; its edges should be {least} or more.")
-    lengths = [n // s * s for n, s in zip(given.shape[1:], strides, strict=True)]
+    image = prepared_example(card, np.asarray(given, np.float32))
+    if any(n < edge for n, edge in zip(image.shape[1:], least, strict=True)):
+        raise ModelError(f"The example is {image.shape}; its edges should be {least} or more.")
+    lengths = [n // s * s for n, s in zip(image.shape[1:], strides, strict=True)]
     inside = (slice(None), *(slice(0, n) for n in lengths))
-    return np.ascontiguousarray(given[inside], np.float32)[None]
+    return np.ascontiguousarray(image[inside])[None]
 
 
 def _predicted(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    normalisation = model.card.normalisation
+    normalisation = stated_normalisation(model.card)
     normaliser = NORMALISERS.load(normalisation.method)
     scaling = normaliser(sample_for_statistics(image[0]), **normalisation.options)
     with torch.inference_mode():
@@ -181,12 +186,11 @@ def _predicted(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> dict[str, Any]:
     card = model.card
-    licence = details.licence or card.licence
     values: dict[str, Any] = {
         "type": "model",
         "format_version": FORMAT,
         "name": _plain_name(card.name),
-        "description": (card.description or f"Finds {', '.join(card.classes)}.")[:1024],
+        "description": _summary(card),
         "authors": _authors(details.authors or _names(card.authors)),
         "cite": _citations(card.citation),
         "documentation": "README.md",
@@ -198,11 +202,34 @@ def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> 
         "weights": _weights(card, files),
         "config": {"unet_studio": {"card": card.model_dump(mode="json")}},
     }
-    if licence and licence != "unknown":
+    if licence := stated_licence(card, details):
         values["license"] = licence
     if details.maintainer:
         values["maintainers"] = [{"github_user": details.maintainer}]
     return values
+
+
+def stated_licence(card: ModelCard, details: Details) -> str | None:
+    """Return the licence that a package states: None where the card's is no SPDX identifier.
+
+    Raises
+    ------
+    ModelError
+        If the one that the user wants is none.
+    """
+    licence = spdx_licence(details.licence or card.licence)
+    if details.licence and licence is None:
+        raise ModelError(
+            f"The licence {details.licence!r} is no SPDX identifier, which a package needs, such "
+            "as CC-BY-4.0 or CC0-1.0 (see spdx.org/licenses)."
+        )
+    return licence
+
+
+def _summary(card: ModelCard) -> str:
+    prepared = " It takes prepared images: see the documentation." * takes_prepared(card)
+    said = card.description or f"Finds {', '.join(card.classes)}."
+    return said[: 1024 - len(prepared)] + prepared
 
 
 def _file(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -218,7 +245,9 @@ def _input(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
     ]
     return {
         "id": "image",
-        "description": "The image as it is; it is normalised as described.",
+        "description": "The image as README.md prepares it, not as it was recorded."
+        if takes_prepared(card)
+        else "The image as it is; it is normalised as described.",
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": names},

@@ -16,6 +16,7 @@ from unet_studio.recipe import Normalisation
 
 Format = Literal["0.4", "0.5"]
 _EPS = 1e-6
+_LONGEST = 200
 _PER_DATASET = (
     "The package wants intensities measured on a whole data set; they are measured on each image "
     "by itself."
@@ -40,7 +41,10 @@ def map_preprocessing(tensor: Tensor, version: Format) -> tuple[Normalisation, t
     steps: list[dict[str, Any]] = []
     notes: list[str] = []
     for process in tensor.processes:
-        step, told = _mapped(process, tensor, version, first=not steps)
+        try:
+            step, told = _mapped(process, tensor, version, first=not steps)
+        except (TypeError, ValueError, OverflowError):  # words where numbers should be
+            raise _refusal(process.what, f"with {_short(process.kwargs)}") from None
         steps += [step] if step else []
         notes += [note for note in told if note not in notes]
     normalisation = _shortest(steps)
@@ -170,6 +174,11 @@ def _number(kwargs: dict[str, Any], key: str, what: str) -> float:
     if not isinstance(value, int | float | str):
         raise _refusal(what, f"with {key} {value!r}")
     return float(value)
+
+
+def _short(values: dict[str, Any]) -> str:
+    said = str(values)
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
 
 
 def _refusal(what: str, how: str = "") -> ModelError:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from unet_studio.errors import ModelError
 from unet_studio.models.card import ModelCard
+from unet_studio.models.zoo.prepared import stated_normalisation
 
 # The format wants more than nothing; this changes no digit of a float32.
 _LEAST_EPS = 1e-12
@@ -20,13 +23,8 @@ def preprocessing_of(card: ModelCard) -> list[dict[str, Any]]:
     ModelError
         If the format has no words for it.
     """
-    if card.preparation is not None:
-        raise ModelError(
-            f"{card.name!r} takes images that are prepared as a whole "
-            f"({card.preparation.method}); a package of the BioImage Model Zoo can not say that. "
-            "Export the bare network instead, as onnx or torchscript."
-        )
-    method, options = card.normalisation.method, dict(card.normalisation.options)
+    normalisation = stated_normalisation(card)
+    method, options = normalisation.method, dict(normalisation.options)
     steps = options["steps"] if method == "steps" else [{"method": method, **options}]
     written = [step for given in steps for step in _written(dict(given), card)]
     return [
@@ -58,6 +56,8 @@ def _written(step: dict[str, Any], card: ModelCard) -> list[dict[str, Any]]:
         )
         clipped = [_step("clip", min=float(clip[0]), max=float(clip[1]))] if clip else []
         return [scaled, *clipped]
+    if method == "pretrained":
+        return _pretrained(step, card)
     if method == "zscore":
         axes = _axes(card, bool(step.get("joint", False)))
         eps = float(step.get("eps", 0.0)) or _LEAST_EPS
@@ -91,6 +91,27 @@ def _fixed(step: dict[str, Any], card: ModelCard) -> list[dict[str, Any]]:
         return [_step("fixed_zero_mean_unit_variance", **kwargs)]
     mean, std = ([float(x) for x in (v * card.in_channels if len(v) == 1 else v)] for v in lists)
     return [_step("fixed_zero_mean_unit_variance", mean=mean, std=std, axis="channel")]
+
+
+def _pretrained(step: dict[str, Any], card: ModelCard) -> list[dict[str, Any]]:
+    """Write :func:`unet_studio.images.normalisation.pretrained_scaling`."""
+    mean, std = (
+        [float(v) for v in np.atleast_1d(step.get(key, default))]
+        for key, default in (("mean", 0.449), ("std", 0.226))
+    )
+    if (span := step.get("span")) is not None:
+        low, width = float(span[0]), float(span[1]) - float(span[0])
+        values = {"mean": [low + m * width for m in mean], "std": [s * width for s in std]}
+        return _fixed(values, card)
+    # The same limits for all channels, and after the division, as they are applied here.
+    pairs = [(float(m), float(s)) for m, s in np.broadcast(mean, std)]
+    limits = [[(bound - m) / s for m, s in pairs] for bound in _DEFAULT_CLIP]
+    ranged = {"method": "percentile", "joint": step.get("joint", False), "clip": None}
+    return [
+        *_written(ranged, card),
+        *_fixed({"mean": mean, "std": std}, card),
+        _step("clip", min=min(limits[0]), max=max(limits[1])),
+    ]
 
 
 def _axes(card: ModelCard, joint: bool) -> list[str]:

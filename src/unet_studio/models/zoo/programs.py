@@ -18,7 +18,7 @@ from torch import nn
 from unet_studio.errors import ModelError, OutputError
 from unet_studio.images.atomic import atomic_file
 from unet_studio.models.model import Model
-from unet_studio.models.networks import EMBEDDED
+from unet_studio.models.networks import EMBEDDED, PROGRAMS
 from unet_studio.models.networks.onnx import INSTALL, open_session
 
 # Of the deviation of the output. Rounding in another order gives about 5e-6.
@@ -147,7 +147,7 @@ def example_tensor(model: Model, trial: int = 0) -> torch.Tensor:
 def _check_ours(model: Model, kind: str) -> None:
     if model.card.architecture in EMBEDDED:
         raise ModelError(
-            f"{model.card.name!r} is a {model.card.architecture} program; it can not be turned "
+            f"{model.card.name!r} is {PROGRAMS[model.card.architecture]}; it can not be turned "
             f"into {kind}. Export it as what it is."
         )
 

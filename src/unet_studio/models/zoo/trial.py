@@ -15,6 +15,7 @@ from unet_studio.images.normalisation import sample_for_statistics
 from unet_studio.images.normalisers import NORMALISERS
 from unet_studio.models.zoo.description import Description
 from unet_studio.models.zoo.postprocessing import Output
+from unet_studio.models.zoo.prepared import stated_normalisation
 from unet_studio.models.zoo.weights import Loaded
 
 # The tolerances that the format itself takes where a package does not say.
@@ -183,8 +184,9 @@ def run_trial(
 def _result(loaded: Loaded, description: Description, image: NDArray[Any]) -> NDArray[np.float64]:
     """Return what the package's test output should be, for one image (C, [Z,] Y, X)."""
     card = loaded.card
-    normaliser = NORMALISERS.load(card.normalisation.method)
-    scaling = normaliser(sample_for_statistics(image), **card.normalisation.options)
+    normalisation = stated_normalisation(card)
+    normaliser = NORMALISERS.load(normalisation.method)
+    scaling = normaliser(sample_for_statistics(image), **normalisation.options)
     with torch.inference_mode():
         raw = loaded.network(torch.from_numpy(scaling.apply(image))[None])[0].double()
     named = {process.what for process in description.output.processes}

@@ -12,6 +12,9 @@ from unet_studio.errors import ModelError
 from unet_studio.models.networks.onnx import INSTALL
 from unet_studio.models.zoo.yaml import read_yaml, write_yaml
 
+# The library lists all that it would have taken, such as six hundred licences.
+_LONGEST = 200
+
 
 def validate_package(files: Mapping[str, bytes]) -> None:
     """Refuse a package that ``bioimageio.spec`` finds invalid.
@@ -46,6 +49,22 @@ def validate_package(files: Mapping[str, bytes]) -> None:
             _refuse(load_description(path))
 
 
+def spdx_licence(words: str) -> str | None:
+    """Return the SPDX identifier that a licence is written as, or None if it is none.
+
+    Raises
+    ------
+    ModelError
+        If ``bioimageio.spec`` is not installed.
+    """
+    try:
+        from bioimageio.spec.model.v0_5 import LicenseId
+    except ImportError:
+        raise ModelError(f"Packages are checked by bioimageio.spec. {INSTALL}") from None
+    known = LicenseId.root_model.model_json_schema()["enum"]
+    return {str(name).lower(): str(name) for name in known}.get(words.strip().lower())
+
+
 def _without_maintainers(description: bytes) -> bytes:
     values = read_yaml(description, "rdf.yaml")
     return write_yaml({k: v for k, v in values.items() if k != "maintainers"})
@@ -54,7 +73,7 @@ def _without_maintainers(description: bytes) -> bytes:
 def _refuse(described: Any) -> None:
     summary = described.validation_summary
     problems = [
-        f"{'.'.join(map(str, error.loc))}: {error.msg}"
+        f"{'.'.join(map(str, error.loc))}: {error.msg[:_LONGEST]}"
         for detail in summary.details
         for error in detail.errors
     ]

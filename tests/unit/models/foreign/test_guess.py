@@ -8,7 +8,7 @@ import torch
 from unet_studio.errors import ModelError
 from unet_studio.models.card import ModelCard
 from unet_studio.models.foreign.convert import convert_weights
-from unet_studio.models.foreign.guess import guess_architecture
+from unet_studio.models.foreign.guess import bare_encoder, guess_architecture
 from unet_studio.models.model import build_network
 from unet_studio.models.networks.milesial_unet import MilesialUNet
 
@@ -44,6 +44,35 @@ def check(network):
     assert guess is not None
     assert shapes_of(rebuilt(guess)) == shapes
     return guess
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    ["resnet34", "efficientnet-b0", "timm-tf_efficientnet_lite0", "tu-convnext_tiny",
+     "tu-mobilenetv3_large_100", "tu-regnety_002", "densenet121", "vgg11"],
+)  # fmt: skip
+def test_an_encoder_alone_is_told_from_a_network(encoder):
+    from unet_studio.models.model import shapes_only
+
+    card = ModelCard(
+        name="x", architecture="smp-unet", options={"encoder": encoder}, in_channels=3,
+        representation="binary",
+    )  # fmt: skip
+    with shapes_only():
+        network = build_network(card)
+    whole = shapes_of(network)
+    alone = {n.removeprefix("encoder."): s for n, s in whole.items() if n.startswith("encoder.")}
+    alone = {n.removeprefix("model."): s for n, s in alone.items()}  # as timm has saved it
+    assert bare_encoder(alone)
+    assert not bare_encoder(whole)
+
+
+def test_importing_an_encoder_says_how_to_make_a_model_of_it(tmp_path):
+    path = tmp_path / "resnet.pt"
+    names = ("conv1.weight", "bn1.weight", "layer4.0.conv1.weight", "fc.weight")
+    torch.save({name: torch.zeros(1) for name in names}, path)
+    with pytest.raises(ModelError, match=r"encoder alone .*models new NAME --encoder ENCODER"):
+        convert_weights(path)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -12,15 +15,29 @@ import torch
 import yaml
 
 from unet_studio.errors import ModelError
-from unet_studio.models.model import load_model
+from unet_studio.images.normalisation import sample_for_statistics
+from unet_studio.images.normalisers import NORMALISERS
+from unet_studio.models.card import ModelCard
+from unet_studio.models.exporting import Details, ExportRequest, export_model
+from unet_studio.models.importing import import_model
+from unet_studio.models.model import Model, build_network, load_model, save_model
 from unet_studio.models.presets import new_model
-from unet_studio.models.zoo.exporting import export_bioimageio
+from unet_studio.models.zoo.exporting import _example, export_bioimageio, stated_licence
 from unet_studio.models.zoo.importing import import_package
+from unet_studio.models.zoo.preprocessing import map_preprocessing
+from unet_studio.models.zoo.processing_out import preprocessing_of
 from unet_studio.models.zoo.programs import example_tensor, export_onnx, export_torchscript
-from unet_studio.pipeline import segment
+from unet_studio.models.zoo.tensors import Axis, Process, Tensor
+from unet_studio.pipeline import predict, segment
+from unet_studio.recipe import Normalisation, Preparation
 from unet_studio.samples import sample_path
 
 from .conftest import files_of
+
+CARD = ModelCard(
+    name="three colours", architecture="unet", options={"widths": [4, 8, 8]}, in_channels=3,
+    representation="binary", stride=4, licence="CC0-1.0",
+)  # fmt: skip
 
 
 def same_weights(one, other):
@@ -55,8 +72,6 @@ def test_other_networks_go_out_and_come_back(options, tmp_path):
 
 
 def test_planes_that_are_thick_have_axes_of_their_own(tmp_path):
-    from unet_studio.models.card import ModelCard
-    from unet_studio.models.model import Model, build_network
     from unet_studio.models.probe import probe_network
 
     card = ModelCard(
@@ -71,6 +86,153 @@ def test_planes_that_are_thick_have_axes_of_their_own(tmp_path):
     assert [axis["size"]["step"] for axis in axes] == [2, 4, 4]
     assert [axis["scale"] for axis in axes] == [2.0, 0.5, 0.5]
     assert import_package(package).card.halos == model.card.halos
+
+
+# -- preparations and normalisations that are not words of the format ----------------
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "span": [0, 255]},
+        {"mean": [0.5], "std": [0.5], "span": [10, 1000]},
+    ],
+)
+def test_an_encoders_own_normalisation_is_said_in_the_formats_words(options, joint):
+    """The words alone, read as those of a stranger, give the same numbers."""
+    card = CARD.model_copy(
+        update={
+            "normalisation": Normalisation(
+                method="pretrained", options={**options, "joint": joint}
+            )
+        }
+    )
+    axes = tuple(
+        Axis(letter, size) for letter, size in (("b", None), ("c", 3), ("y", 8), ("x", 8))
+    )
+    steps = tuple(Process.model_validate(step) for step in preprocessing_of(card))
+    read, _ = map_preprocessing(Tensor("image", axes, steps), "0.5")
+    image = np.random.default_rng(0).gamma(2, 60, (3, 40, 50)).astype(np.float32)
+    image[1] *= 3
+    given, found = (
+        NORMALISERS.load(n.method)(sample_for_statistics(image), **n.options).apply(image)
+        for n in (card.normalisation, read)
+    )
+    assert given.std() > 0.1
+    np.testing.assert_allclose(found, given, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_on_a_trained_encoder_goes_out_and_comes_back(tmp_path):
+    card = CARD.model_copy(
+        update={"normalisation": Normalisation(method="pretrained", options={"joint": True})}
+    )
+    model = Model(card, build_network(card).eval().requires_grad_(False))
+    package = export_bioimageio(model, tmp_path / "package.zip")
+    back = import_package(package)
+    assert back.card.normalisation == card.normalisation
+    image = np.random.default_rng(0).gamma(2, 60, (64, 70, 3)).astype(np.float32)
+    np.testing.assert_array_equal(
+        predict(image, back, axes="YXC").probabilities,
+        predict(image, model, axes="YXC").probabilities,
+    )
+    foreign = import_package(without_our_card(package, tmp_path))
+    assert foreign.card.normalisation.method == "steps"
+    assert "reproduced" in " ".join(foreign.notes)
+
+
+def without_our_card(package, folder):
+    files = files_of(package)
+    values = yaml.safe_load(files["rdf.yaml"])
+    del values["config"]
+    files["rdf.yaml"] = yaml.safe_dump(values).encode()
+    target = folder / "foreign.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return target
+
+
+def test_a_network_that_takes_prepared_volumes_says_how_and_comes_back(tmp_path):
+    card = ModelCard(
+        name="small brain", architecture="hub-unet", options={"features": 4}, in_channels=3,
+        representation="binary", normalisation=Normalisation(method="fixed"), licence="MIT",
+        preparation=Preparation(method="brain-mri", options={"size": 64}), output="logits",
+    )  # fmt: skip
+    model = Model(card, build_network(card).eval().requires_grad_(False))
+    package = export_bioimageio(model, tmp_path / "package.zip")
+    files = files_of(package)
+    assert "64 × 64 pixels by splines of order 2" in files["README.md"].decode()
+    values = yaml.safe_load(files["rdf.yaml"])
+    assert "prepared" in values["description"]
+    steps = values["inputs"][0]["preprocessing"]
+    assert {step["id"] for step in steps} == {"ensure_dtype"}, "nothing is done twice"
+    back = import_package(package)
+    assert back.card.preparation == card.preparation
+    assert same_weights(model, back)
+    volume = np.random.default_rng(0).gamma(2, 60, (5, 70, 50, 3)).astype(np.float32)
+    expected = predict(volume, model, axes="ZYXC").probabilities
+    assert expected.std() > 0
+    np.testing.assert_array_equal(predict(volume, back, axes="ZYXC").probabilities, expected)
+
+
+def test_an_image_for_such_a_network_is_prepared_before_it_is_in_the_package(tmp_path):
+    card = CARD.model_copy(update={"preparation": Preparation(method="brain-mri")})
+    image = np.random.default_rng(0).gamma(2, 60, (3, 90, 70))
+    network = build_network(card).eval()
+    model = Model(
+        card.model_copy(update={"normalisation": Normalisation(method="fixed")}), network
+    )
+    shown = _example(model, image)
+    assert shown.shape == (1, 3, 256, 256)
+    np.testing.assert_allclose(shown.mean(axis=(0, 2, 3)), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d_fullres"])
+def test_a_model_of_nnunet_goes_out_and_comes_back(kind, tmp_path):
+    folder = Path(__file__).parents[1] / f"nnunet/data/nnUNetTrainer_20epochs__nnUNetPlans__{kind}"
+    name = import_model(folder, name="small", options={"fold": "0"}).entry.name
+    model = load_model(name)
+    package = export_bioimageio(model, tmp_path / "package.zip")
+    back = import_package(package)
+    assert same_weights(model, back)
+    kept = {"source", "training"}
+    assert back.card.model_dump(exclude=kept) == model.card.model_dump(exclude=kept)
+    assert "As nnU-Net v2 does" in files_of(package)["README.md"].decode()
+
+
+def test_a_model_that_answers_clicks_takes_clicks_that_nothing_scales(tmp_path):
+    package = export_bioimageio(load_model("clicks"), tmp_path / "package.zip")
+    files = files_of(package)
+    steps = yaml.safe_load(files["rdf.yaml"])["inputs"][0]["preprocessing"]
+    assert {step["id"] for step in steps} == {"ensure_dtype"}
+    image = np.load(io.BytesIO(files["test_input.npy"]))[0]
+    assert set(np.unique(image[3:])) == {0, 1}
+    middle = np.load(io.BytesIO(files["test_output.npy"]))[0, 0]
+    assert middle[middle.shape[0] // 2, middle.shape[1] // 2] > 0.5, "what was clicked is found"
+    assert "answers clicks" in files["README.md"].decode()
+    back = import_package(package)
+    assert "reproduced" in " ".join(back.notes)
+    assert back.card.clicks == load_model("clicks").card.clicks
+
+
+def test_a_licence_that_is_no_identifier_is_left_out_and_told(tmp_path):
+    card = CARD.model_copy(update={"licence": "encoder: apache-2.0"})
+    path = tmp_path / "m.safetensors"
+    save_model(Model(card, build_network(card).eval()), path)
+    told = export_model(ExportRequest(path, tmp_path / "package.zip"))
+    assert "'encoder: apache-2.0' is no SPDX identifier" in told[1]
+    files = files_of(tmp_path / "package.zip")
+    assert "license" not in yaml.safe_load(files["rdf.yaml"])
+    assert "encoder: apache-2.0" in files["README.md"].decode()
+    with pytest.raises(ModelError, match="'mine' is no SPDX identifier"):
+        export_model(ExportRequest(path, tmp_path / "b.zip", details=Details(licence="mine")))
+    assert stated_licence(card, Details(licence="cc-by-4.0")) == "CC-BY-4.0"
+
+
+# -- the files in the package --------------------------------------------------------
 
 
 def test_the_source_in_the_package_stands_on_its_own(exported, tmp_path):
