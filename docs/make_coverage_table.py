@@ -29,10 +29,11 @@ HEAD = """# Reliability
 
 <!-- Written by docs/make_coverage_table.py; changes here are lost. -->
 
-What U-Net Studio holds itself to, and the test that shows it. Tests of the tier *normal* run before every merge (`make test`)
-and have to pass; *slow* ones by `make test-slow`; *gpu* ones where there is an NVIDIA GPU; a *benchmark* writes a
-table that is kept in `benchmarks/results`. Paths are those below `tests/`. That the tests can fail is shown by
-`benchmarks/mutants.py`, which breaks the program in ten ways.
+What U-Net Studio holds itself to, and the test that shows it. Tests of the tier *normal* run
+before every merge (`make test`) and have to pass, so that is their last result; *slow* ones are
+run by `make test-slow`, *gpu* ones where there is an NVIDIA GPU; a *benchmark* writes a table
+that is kept in `benchmarks/results`. Paths are those below `tests/`. That these tests can fail
+is shown by `benchmarks/mutants.py`, which breaks the program in ten ways.
 """
 
 
@@ -115,7 +116,7 @@ def _in_parameters(decorator: ast.expr) -> Iterator[str]:
 
 
 def problems(found: Promises) -> list[str]:
-    """What is wrong with the list or with the names of tests; empty if nothing is."""
+    """Return what is wrong with the list or with the names of tests."""
     known, said = set(found.ids), []
     for i in found.ids:
         if i in found.covers and i in found.not_covered:

@@ -23,7 +23,7 @@ def journal(monkeypatch) -> list[tuple[str, str, str]]:
 
     def flushed(descriptor):
         kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        events.append(("flushed", kind, os.readlink(f"/proc/self/fd/{descriptor}")))
+        events.append(("flushed", kind, str(Path(f"/proc/self/fd/{descriptor}").readlink())))
         fsync(descriptor)
 
     def moved(by):

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-_spec = importlib.util.spec_from_file_location(
-    "cli_fixtures", Path(__file__).parents[1] / "unit" / "cli" / "conftest.py"
-)
-_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fixtures)
-unet_studio, tiny_model = _fixtures.unet_studio, _fixtures.tiny_model
 
 
 @pytest.fixture
