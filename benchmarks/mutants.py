@@ -40,7 +40,7 @@ class Mutant:
     old, new : str
         Exact text, which occurs once, and what takes its place.
     tests : tuple of str
-        Files below ``tests``, as pytest takes them.
+        Files below ``tests``, or single tests of them, as pytest takes them.
     """
 
     name: str
@@ -75,7 +75,7 @@ MUTANTS = (
         "inference/tiling.py",
         "start = max(0, min(done - halo, padded - tile))",
         "start = max(0, min(done - halo, padded - tile)) + (done > 0)",
-        ("unit/inference/test_tiling.py", "unit/inference/test_exactness.py"),
+        ("unit/inference/test_exactness.py::test_P01_P02_tiles_equal_whole",),
     ),
     Mutant(
         "halo - 1",
@@ -99,7 +99,10 @@ MUTANTS = (
         "gui/placement.py",
         '            "affine": self.affine,\n',
         "",
-        ("gui/test_placement.py", "faults/gui/test_layers_and_placement.py"),
+        (
+            "faults/gui/test_layers_and_placement.py::test_F30_translate_rotate_shear_affine",
+            "gui/test_placement.py::test_P09_labels_lie_exactly_on_their_image",
+        ),
     ),
     Mutant(
         "error swallowed",
@@ -107,7 +110,7 @@ MUTANTS = (
         "gui/worker.py",
         "        return Failure(error, details)\n",
         "        return Stopped()\n",
-        ("gui/test_worker.py",),
+        ("gui/test_worker.py::test_every_exception_arrives_as_a_value",),
     ),
     Mutant(
         "no fsync",
@@ -126,7 +129,7 @@ MUTANTS = (
         """        write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
         factors = _factors(array.shape, axes) if labels else [1]
 """,
-        ("unit/images/test_writers.py", "unit/test_streaming.py"),
+        ("unit/test_streaming.py::test_P18_the_marker_lists_what_there_is",),
     ),
     Mutant(
         "strict=False",
@@ -134,7 +137,7 @@ MUTANTS = (
         "models/model.py",
         "    network.load_state_dict(weights, assign=True)\n",
         "    network.load_state_dict(weights, strict=False, assign=True)\n",
-        ("unit/test_package.py", "unit/models/test_files.py"),
+        ("unit/test_package.py::test_S02_nothing_dangerous_is_called",),
     ),
     Mutant(
         "loss on ignored pixels",
