@@ -15,8 +15,9 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -57,7 +58,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[BufferedReader]:
     """Open a model file; what keeps it from being read is told in words.
 
     Whoever needs more than the header reads it from the same open file: another process
@@ -80,7 +81,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _header_in(path: Path, file: BinaryIO) -> tuple[dict[str, Any], dict[str, str], int]:
+def _header_in(path: Path, file: BufferedReader) -> tuple[dict[str, Any], dict[str, str], int]:
     """Read the header from the start of an open file, which is left behind the header."""
     size = os.fstat(file.fileno()).st_size
     prefix = file.read(_PREFIX.size)
