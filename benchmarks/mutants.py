@@ -75,7 +75,7 @@ MUTANTS = (
         "inference/tiling.py",
         "start = max(0, min(done - halo, padded - tile))",
         "start = max(0, min(done - halo, padded - tile)) + (done > 0)",
-        ("unit/inference/test_exactness.py::test_P01_P02_tiles_equal_whole",),
+        ("unit/inference/test_tiling.py",),
     ),
     Mutant(
         "halo - 1",
