@@ -202,6 +202,7 @@ def test_P18_the_marker_lists_what_there_is(tmp_path):
     target = tmp_path / "l.ome.zarr"
     segment_to_zarr(field((200, 200)), target, **OPTIONS)
     assert MARKER in zarr.open_group(str(target), mode="r").attrs
+    assert is_complete(target)
     chunk = next(p for p in (target / "0").rglob("*") if p.is_file() and p.name != "zarr.json")
     chunk.unlink()
     assert not is_complete(target)
