@@ -1,4 +1,4 @@
-"""Batches: many small files, damaged ones among them, memory, overhead, processes.
+"""Batches: many small files, damaged ones among them (L04), memory, overhead, processes.
 
     python benchmarks/batch.py
 

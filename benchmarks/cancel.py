@@ -1,4 +1,4 @@
-"""How long after a click on Cancel the window is usable again, at any moment of a run.
+"""How soon after a click on Cancel the window is usable, at any moment of a run (L10).
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/cancel.py
 

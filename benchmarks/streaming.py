@@ -3,7 +3,7 @@
     python benchmarks/streaming.py
 
 runs the public ``segment_to_zarr`` on uint16 images in a process of their own
-each. If memory is bounded, its peak grows alike for both.
+each. If memory is bounded, its peak grows alike for both (L01).
 """
 
 from __future__ import annotations

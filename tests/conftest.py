@@ -17,6 +17,19 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+def beside(name: str):
+    """Import a module of this folder, which is on no path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def pytest_configure(config) -> None:
+    beside("skip_policy").pytest_configure(config)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_home(tmp_path_factory) -> None:
     """Neither read nor write what the user of this computer has."""
@@ -93,11 +106,7 @@ def canary(tmp_path):
 @pytest.fixture
 def web(monkeypatch):
     """A web server on this computer that answers as it is told; no proxy in between."""
-    path = Path(__file__).with_name("web_server.py")
-    spec = importlib.util.spec_from_file_location("web_server", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    module = beside("web_server")
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

@@ -88,7 +88,7 @@ def _labels_for(snapshot):
 
 @settings(max_examples=60, deadline=None)
 @given(axes=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 10_000), couple=st.booleans())
-def test_labels_lie_exactly_on_their_image(axes, seed, couple):
+def test_P09_labels_lie_exactly_on_their_image(axes, seed, couple):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # non-orthogonal slicing: what we ask for
         image = _random_image(axes, seed, couple)

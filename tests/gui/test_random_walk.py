@@ -100,7 +100,7 @@ ACTIONS = [
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_walk(open_studio, engine, blob_image, qtbot, seed, notifications):
+def test_P16_random_walk(open_studio, engine, blob_image, qtbot, seed, notifications):
     viewer, studio = open_studio()
     viewer.add_image(blob_image(), name="cells")
     walk = Walk(viewer, studio, engine, blob_image, seed)

@@ -27,7 +27,7 @@ OPENING = textwrap.dedent(
 )
 
 
-def test_opening_the_widget_imports_no_torch_and_is_quick():
+def test_L12_opening_the_widget_imports_no_torch_and_is_quick():
     done = subprocess.run(
         [sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=False
     )
@@ -219,7 +219,7 @@ def test_run_shows_progress_and_can_be_cancelled_in_the_activity_dock(
     assert not [p for p in progress._all_instances if "cells" in p.desc]
 
 
-def test_the_run_after_a_cancelled_one_is_whole(open_studio, engine, blob_image, qtbot, run):
+def test_P15_the_run_after_a_cancelled_one_is_whole(open_studio, engine, blob_image, qtbot, run):
     viewer, studio = open_studio()
     viewer.add_image(blob_image(), name="cells")
     run(studio)
@@ -282,7 +282,7 @@ def test_the_way_is_told_while_running(open_studio, engine, blob_image, qtbot):
     qtbot.waitUntil(lambda: not studio.tab.runner.running)
 
 
-def test_twenty_cycles_leave_nothing_behind(open_studio, engine, blob_image, qtbot):
+def test_L06_twenty_cycles_leave_nothing_behind(open_studio, engine, blob_image, qtbot):
     """Threads, timers, top-level widgets and open files are as before (L06, small)."""
     import threading
     from pathlib import Path

@@ -120,7 +120,7 @@ def test_a_result_that_comes_after_cancel_is_dropped(job):
     assert isinstance(job(steps)[1], Stopped)
 
 
-def test_progress_is_thinned_and_the_window_stays_alive(job):
+def test_L10_progress_is_thinned_and_the_window_stays_alive(job):
     gaps, last = [], [time.monotonic()]
     heartbeat = QTimer()
 

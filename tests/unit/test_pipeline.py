@@ -188,7 +188,7 @@ def test_wrong_settings_are_explained(kwargs, error, message, image):
         segment(image, **kwargs)
 
 
-def test_absent_gpu_falls_back_with_a_notice(tiny, image, monkeypatch):
+def test_F58_absent_gpu_falls_back_with_a_notice(tiny, image, monkeypatch):
     """F58."""
     import torch
 
@@ -239,7 +239,7 @@ def test_unreadable_blocks_name_the_place(tiny):
         segment(lazy, tiny)
 
 
-def test_statistics_come_from_the_volume_not_the_tile(tiny):
+def test_P12_statistics_come_from_the_volume_not_the_tile(tiny):
     """P12: however an image is cut, its intensities are scaled alike."""
     image = np.random.default_rng(0).integers(0, 255, (500, 500)).astype(np.uint8)
     image[:250] //= 10

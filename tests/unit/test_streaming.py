@@ -180,7 +180,7 @@ segment_to_zarr(image, sys.argv[1], "random:unet-tiny?representation=objects", d
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 @pytest.mark.parametrize("events", [3, 20])
-def test_a_killed_run_leaves_no_result_that_looks_complete(tmp_path, events):
+def test_P18_a_killed_run_leaves_no_result_that_looks_complete(tmp_path, events):
     target = tmp_path / "l.ome.zarr"
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(target)], stdout=subprocess.PIPE, text=True
@@ -198,10 +198,11 @@ def test_a_killed_run_leaves_no_result_that_looks_complete(tmp_path, events):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_marker_lists_what_there_is(tmp_path):
+def test_P18_the_marker_lists_what_there_is(tmp_path):
     target = tmp_path / "l.ome.zarr"
     segment_to_zarr(field((200, 200)), target, **OPTIONS)
     assert MARKER in zarr.open_group(str(target), mode="r").attrs
+    assert is_complete(target)
     chunk = next(p for p in (target / "0").rglob("*") if p.is_file() and p.name != "zarr.json")
     chunk.unlink()
     assert not is_complete(target)

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +53,20 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
     ModelError
         If the file is missing, empty, truncated or not of this format.
     """
+    with _opened(path) as file:
+        return _header_in(path, file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a model file; what keeps it from being read is told in words.
+
+    Whoever needs more than the header reads it from the same open file: another process
+    may put a new version in the place of this one meanwhile.
+    """
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
-            prefix = file.read(_PREFIX.size)
-            if not prefix:
-                raise ModelError(f"{path} is empty (0 bytes). Copy or download it again.")
-            length = _PREFIX.unpack(prefix)[0] if len(prefix) == _PREFIX.size else 0
-            if not 2 <= length <= min(_HEADER_LIMIT, size):
-                raise _not_a_model(path, prefix)
-            raw = file.read(length)
-        header = json.loads(raw)
+            yield file
     except FileNotFoundError:
         raise ModelError(
             f"There is no model file {path}. Check the path; "
@@ -67,6 +74,24 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
         ) from None
     except OSError as error:
         raise ModelError(f"{path} can not be read: {error.strerror or error}.") from error
+    except MemoryError as error:
+        raise ModelError(
+            f"There is not enough memory to load {path}. Close other programs, or choose a "
+            "smaller model."
+        ) from error
+
+
+def _header_in(path: Path, file: BufferedReader) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Read the header from the start of an open file, which is left behind the header."""
+    size = os.fstat(file.fileno()).st_size
+    prefix = file.read(_PREFIX.size)
+    if not prefix:
+        raise ModelError(f"{path} is empty (0 bytes). Copy or download it again.")
+    length = _PREFIX.unpack(prefix)[0] if len(prefix) == _PREFIX.size else 0
+    if not 2 <= length <= min(_HEADER_LIMIT, size):
+        raise _not_a_model(path, prefix)
+    try:
+        header = json.loads(file.read(length))
     except ValueError:
         raise _not_a_model(path, prefix) from None
     if not isinstance(header, dict):
@@ -156,14 +181,12 @@ def verify_file(path: Path) -> ModelCard:
     ModelError
         If it is damaged, or its weights are no longer those that were saved.
     """
-    _, metadata, start = read_header(path)
-    card = _card_of(path, metadata)
-    expected = metadata.get(_HASH_KEY)
-    if expected:
-        with path.open("rb") as file:
-            file.seek(start)
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise _changed(path)
+    with _opened(path) as file:
+        _, metadata, _ = _header_in(path, file)
+        card = _card_of(path, metadata)
+        expected = metadata.get(_HASH_KEY)
+        if expected and hashlib.file_digest(file, "sha256").hexdigest() != expected:
+            raise _changed(path)
     return card
 
 
@@ -209,16 +232,18 @@ def read_model_file(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor], str
     import safetensors
     import safetensors.torch
 
-    _, metadata, start = read_header(path)
-    card = _card_of(path, metadata)
-    content = path.read_bytes()
-    expected = metadata.get(_HASH_KEY)
-    if expected and hashlib.sha256(content[start:]).hexdigest() != expected:
-        raise _changed(path)
-    try:
-        weights = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"The weights in {path} can not be read: {error}.") from error
+    with _opened(path) as file:
+        _, metadata, start = _header_in(path, file)
+        card = _card_of(path, metadata)
+        file.seek(0)
+        content = file.read()
+        expected = metadata.get(_HASH_KEY)
+        if expected and hashlib.sha256(content[start:]).hexdigest() != expected:
+            raise _changed(path)
+        try:
+            weights = safetensors.torch.load(content)
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
+            raise ModelError(f"The weights in {path} can not be read: {error}.") from error
     return card, weights, hashlib.sha256(content).hexdigest()
 
 

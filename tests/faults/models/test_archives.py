@@ -1,4 +1,4 @@
-"""S07, S08: packages made to write elsewhere, or to fill the disk or the memory."""
+"""S05 to S08: packages made to write elsewhere, or to fill the disk or the memory."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_a_good_package_is_read(kind, tmp_path):
     ["../up", "a/../../up", "/etc/passwd", "C:/x", "C:x", "a\\..\\b", "http://x/y", "nul",
      "a/COM1.txt", "", ".", "new\nline", "zero\0byte", "//server/share"],
 )  # fmt: skip
-def test_S07_names_that_lead_elsewhere_are_refused(name):
+def test_S05_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(ModelError, match="not a plain name"):
         safe_name(name)
 
 
 @pytest.mark.parametrize("name", ["../up.txt", "/up.txt", "a\\..\\up.txt", "good.txt\0.pt"])
-def test_S07_one_bad_name_refuses_the_whole_zip_and_writes_nothing(name, tmp_path):
+def test_S05_one_bad_name_refuses_the_whole_zip_and_writes_nothing(name, tmp_path):
     info = zipfile.ZipInfo("placeholder")
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -77,7 +77,7 @@ def test_S07_one_bad_name_refuses_the_whole_zip_and_writes_nothing(name, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
-def test_S07_links_and_devices_in_a_zip_are_refused(kind, tmp_path):
+def test_S06_links_and_devices_in_a_zip_are_refused(kind, tmp_path):
     info = zipfile.ZipInfo("weights.pt")
     info.external_attr = (kind | 0o777) << 16
     with pytest.raises(ModelError, match="link or a device"):
@@ -85,7 +85,7 @@ def test_S07_links_and_devices_in_a_zip_are_refused(kind, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no links for everybody")
-def test_S07_links_that_lead_out_of_a_folder_are_not_of_it(tmp_path):
+def test_S06_links_that_lead_out_of_a_folder_are_not_of_it(tmp_path):
     (tmp_path / "secret").write_text("secret")
     folder = tmp_path / "package"
     folder.mkdir()
@@ -97,7 +97,7 @@ def test_S07_links_that_lead_out_of_a_folder_are_not_of_it(tmp_path):
         assert package.names() == ["in", "own"]
 
 
-def test_two_names_that_look_the_same_to_a_computer_are_refused(tmp_path):
+def test_S07_two_names_that_look_the_same_to_a_computer_are_refused(tmp_path):
     with pytest.raises(ModelError, match="can not tell apart"):
         open_package(make_zip(tmp_path / "p.zip", [("Weights.pt", b"a"), ("weights.PT", b"b")]))
 

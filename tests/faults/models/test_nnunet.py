@@ -93,7 +93,7 @@ def test_f65_other_weights_than_the_plans_say(folder):
     refused(folder, r"do not fit the architecture.*shape")
 
 
-def test_f70_a_network_without_end_takes_no_memory(folder):
+def test_s20_a_network_without_end_takes_no_memory(folder):
     def endless(plans):
         network = plans["configurations"]["3d_fullres"]["architecture"]
         network["arch_kwargs"]["features_per_stage"] = [8192, 8192, 8192]
@@ -102,7 +102,7 @@ def test_f70_a_network_without_end_takes_no_memory(folder):
     refused(folder, "of memory|do not fit")
 
 
-def test_f70_a_large_tensor_of_few_bytes(folder):
+def test_s20_a_large_tensor_of_few_bytes(folder):
     def hollow(content):
         name = next(iter(content["network_weights"]))
         content["network_weights"][name] = torch.zeros(1).expand(100_000, 100_000)
@@ -111,7 +111,7 @@ def test_f70_a_large_tensor_of_few_bytes(folder):
     refused(folder, "is not a checkpoint of nnU-Net")
 
 
-def test_f70_a_checkpoint_that_is_compressed_inside(folder):
+def test_s20_a_checkpoint_that_is_compressed_inside(folder):
     path = folder / CHECKPOINT
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -126,7 +126,7 @@ def test_s05_a_zip_with_a_name_that_leads_out(folder, tmp_path):
     refused(path, "not a plain name inside of it")
 
 
-def test_s06_a_member_that_grows_without_end(folder, tmp_path):
+def test_s08_a_member_that_grows_without_end(folder, tmp_path):
     (folder / "dataset.json").write_bytes(b" " * (65 * 2**20) + b"{}")
     refused(folder, "far larger")
     path = zipped(folder, tmp_path / "bomb.zip")

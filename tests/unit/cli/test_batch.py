@@ -100,7 +100,7 @@ def test_complete_items_are_skipped_until_something_changes(unet_studio, images,
     assert "4 done, 0 complete already" in unet_studio(*common).out
 
 
-def test_bad_files_are_reported_and_the_rest_is_done(unet_studio, images, recipe, tmp_path):
+def test_F91_bad_files_are_reported_and_the_rest_is_done(unet_studio, images, recipe, tmp_path):
     (images / "broken.tif").write_bytes(b"no image")
     (images / "empty.png").write_bytes(b"")
     (images / "gone.tif").symlink_to(tmp_path / "nothing.tif")

@@ -48,7 +48,7 @@ def test_the_table_is_whole() -> None:
 
 @pytest.mark.parametrize(("dims", "order"), TABLE)
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr", ".nii.gz"])
-def test_labels_come_back_in_the_order_of_the_image(
+def test_P10_labels_come_back_in_the_order_of_the_image(
     dims: str, order: str, suffix: str, tmp_path: Path
 ) -> None:
     names = order.upper()

@@ -44,7 +44,7 @@ def _labels(largest: int, shape: tuple[int, ...] = (30, 40)) -> np.ndarray:
 
 @pytest.mark.parametrize("largest", EDGES)
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_ids_of_any_size_survive(largest: int, suffix: str, tmp_path: Path) -> None:
+def test_P08_ids_of_any_size_survive(largest: int, suffix: str, tmp_path: Path) -> None:
     labels = _labels(largest)
     path = write_labels(labels, Axes("YX"), tmp_path / f"a{suffix}")
     back = read_image(path).read()

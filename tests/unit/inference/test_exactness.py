@@ -48,7 +48,7 @@ def logits(image, model, **tiling):
     tile=st.sampled_from([208, 224, 256, 304]),
     batch=st.integers(1, 5),
 )
-def test_tiles_equal_whole(models, height, width, channels, tile, batch):
+def test_P01_P02_tiles_equal_whole(models, height, width, channels, tile, batch):
     rng = np.random.default_rng(height * 1000 + width)
     image = rng.integers(0, 5000, (channels, height, width)).astype(np.uint16)
     image[:, 0, 0] = 6000  # never constant, not even at 1 x 1 pixels and up
@@ -72,7 +72,7 @@ def test_whole_is_the_network_itself(models):
     np.testing.assert_allclose(ours.probabilities, expected, atol=1e-5 * expected.std())
 
 
-def test_three_dimensions():
+def test_P01_three_dimensions():
     model = new_model("unet-tiny", ndim=3, representation="binary")
     small = model.card.model_copy(update={"options": {"widths": (4, 8, 16)}})
     from unet_studio.models.model import build_network
@@ -109,7 +109,7 @@ def test_less_halo_than_the_network_sees_is_visible_and_said(models):
     assert seamed.record["tiles"]["exact"] is False
 
 
-def test_blending_weights_sum_to_one():
+def test_P05_blending_weights_sum_to_one():
     """P05: a network that returns its input gives the image back, whatever the overlap."""
 
     class Identity(nn.Module):

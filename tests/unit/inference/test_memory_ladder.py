@@ -61,7 +61,7 @@ def short(model, pixels, error=None):
         pytest.param(70_000, 1024, 1, id="tile-cut-more"),
     ],
 )
-def test_smaller_steps_give_the_same(model, expected, pixels, tile, batch):
+def test_F54_smaller_steps_give_the_same(model, expected, pixels, tile, batch):
     check_smaller_steps(IMAGE, model, expected, pixels, tile, batch)
 
 
@@ -94,7 +94,7 @@ def test_the_choice_is_kept_for_the_tiles_that_follow(model):
     assert 2 <= len(too_large) <= 4
 
 
-def test_what_never_fits_is_said_and_ends(model):
+def test_F55_what_never_fits_is_said_and_ends(model):
     with pytest.raises(RecipeError, match="not enough memory") as caught:
         predict(IMAGE, short(model, 10), tiling={"tile": 512, "batch": 4}, **OPTIONS)
     assert "smaller" in str(caught.value)
@@ -126,7 +126,7 @@ def test_what_allocators_say_counts(model, expected, text):
     assert np.abs(result.probabilities - expected).max() <= 1e-5 * expected.std()
 
 
-def test_a_failed_gpu_is_not_tried_again(model):
+def test_F57_a_failed_gpu_is_not_tried_again(model):
     error = RuntimeError("CUDA error: device-side assert triggered")
     with pytest.raises(RecipeError, match="restart"):
         predict(IMAGE, short(model, 10, error), **OPTIONS)

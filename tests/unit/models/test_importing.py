@@ -126,7 +126,7 @@ def test_a_file_put_into_the_folder_is_found_searched_and_used(files):
     assert ledger.read_record(models_folder() / "hand.safetensors").source == ""
 
 
-def test_S19_a_changed_file_is_told_once_and_a_fetched_one_refused(files):
+def test_F64_a_changed_file_is_told_once_and_a_fetched_one_refused(files):
     imported = import_model(files[0], name="mine")
     load_model("mine")
     shutil.copy(files[1], imported.entry.path)

@@ -26,7 +26,7 @@ def convolutions(*kernels):
 
 
 @pytest.mark.parametrize(("kernels", "radius"), [((3,), 1), ((3, 3), 2), ((5, 7), 5), ((1,), 0)])
-def test_radius_of_plain_convolutions_is_known_exactly(kernels, radius):
+def test_P03_radius_of_plain_convolutions_is_known_exactly(kernels, radius):
     assert receptive_radii(convolutions(*kernels), 1, (1, 1)) == (radius, radius)
 
 
@@ -96,7 +96,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_which_networks_tiles_can_reproduce(name):
+def test_P04_which_networks_tiles_can_reproduce(name):
     net, invariant = CASES[name]
     torch.manual_seed(0)
     assert probe_network(net, card(stride=2)).tile_invariant is invariant

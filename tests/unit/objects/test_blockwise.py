@@ -164,7 +164,7 @@ def test_volumes(setting, shape, block):
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
-def test_two_voxels_that_touch_across_any_seam(diagonal):
+def test_P06_two_voxels_that_touch_across_any_seam(diagonal):
     """Every direction to a neighbouring block, in 2D and in 3D."""
     setting = "components, diagonal" if diagonal else "components, open"
     for ndim in (2, 3):
@@ -239,7 +239,7 @@ def test_packed_objects_are_put_together_exactly(block):
 
 
 @pytest.mark.parametrize("block", [(8, 8), (13, 6), (40, 40)])
-def test_labels_come_back_as_they_were_drawn(block):
+def test_P06_labels_come_back_as_they_were_drawn(block):
     discs = np.zeros((40, 40), int)
     y, x = np.ogrid[:40, :40]
     for number, centre in enumerate([(8, 8), (7, 30), (16, 20), (30, 9), (31, 31)], 1):
@@ -251,7 +251,7 @@ def test_labels_come_back_as_they_were_drawn(block):
     np.testing.assert_array_equal(result.sizes, np.bincount(discs.ravel())[1:])
 
 
-def test_numbers_do_not_depend_on_the_block():
+def test_P07_numbers_do_not_depend_on_the_block():
     probabilities = noise((70, 70), "objects", 2)
     method = ObjectsMethod(method="watershed")
     results = [
@@ -399,7 +399,7 @@ class Mostly:
         return found
 
 
-def test_more_pixels_than_32_bits_can_count():
+def test_L03_more_pixels_than_32_bits_can_count():
     side = 4096 * 12
     assert side * side > 2**31
     rectangles = [

@@ -110,7 +110,7 @@ def test_class_numbers_beyond_8_bits_are_kept():
         (2**32, np.uint64),
     ],
 )
-def test_label_dtype(highest, expected):
+def test_P08_label_dtype(highest, expected):
     assert smallest_label_dtype(highest) == expected
 
 
@@ -122,7 +122,7 @@ def test_label_dtype_of_classes():
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(65_535, np.uint16), (65_536, np.uint32)])
-def test_ids_do_not_wrap(count, dtype):
+def test_P08_ids_do_not_wrap(count, dtype):
     mask = np.zeros((1, 512, 1024), np.float16)
     flat = np.zeros(256 * 512)
     flat[:count] = 1
@@ -132,7 +132,7 @@ def test_ids_do_not_wrap(count, dtype):
     assert result.labels.dtype == dtype
 
 
-def test_seventy_thousand_objects_over_two_frames():
+def test_P08_seventy_thousand_objects_over_two_frames():
     frames = np.zeros((2, 1, 400, 400), np.float16)
     frames[:, 0, ::2, ::2] = 1  # 40,000 in each frame
     frames[1, 0, 300:] = 0

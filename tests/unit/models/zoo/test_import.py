@@ -233,7 +233,7 @@ def scripted(values, files):
     del values["weights"]["torchscript"]["parent"]
 
 
-def test_torchscript_runs_after_consent_alone(changed, tiny, tmp_path, monkeypatch):
+def test_S12_torchscript_runs_after_consent_alone(changed, tiny, tmp_path, monkeypatch):
     package = changed(scripted)
     opened = []
     real = torch.jit.load

@@ -16,7 +16,7 @@ from unet_studio.models.zoo.importing import import_package
     "source", ["../weights.pt", "/etc/passwd", "a\\b.pt", "file:///etc/passwd"]
 )
 @pytest.mark.parametrize("where", ["weights", "documentation", "test_tensor"])
-def test_paths_in_the_description_stay_inside(source, where, changed):
+def test_S09_paths_in_the_description_stay_inside(source, where, changed):
     def lead_out(values, files):
         if where == "weights":
             values["weights"]["onnx"]["source"] = source
@@ -61,7 +61,7 @@ def test_code_in_a_state_dict_is_not_run(changed, canary):
         import_package(changed(plant))
 
 
-def test_source_code_of_a_package_is_not_run(changed, canary):
+def test_S10_source_code_of_a_package_is_not_run(changed, canary):
     code = f"import os\nos.mkdir({canary.path!r})\n".encode()
 
     def plant(values, files):

@@ -1,0 +1,192 @@
+"""S04, S11: whatever bytes a file holds, only our own errors come out, and text stays text.
+
+Valid files are damaged at random: bytes flipped, cut off, put in, repeated. Bytes made
+from nothing rarely get past the first check of a reader.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from unet_studio import load_recipe, read_image
+from unet_studio.batch.manifest import MANIFEST, append_line, read_manifest
+from unet_studio.errors import UNetStudioError
+from unet_studio.images.records import outputs_of
+from unet_studio.models.archives import open_package
+from unet_studio.models.card import ModelCard
+from unet_studio.models.files import read_model_file, verify_file
+from unet_studio.models.foreign.containers import read_weights
+from unet_studio.models.zoo.yaml import read_yaml
+
+# Files of each kind; UNET_STUDIO_FUZZ=10000 makes more of them.
+EXAMPLES = int(os.environ.get("UNET_STUDIO_FUZZ", "60"))
+
+
+def damaged(content: bytes) -> st.SearchStrategy[bytes]:
+    """Bytes that were once these: a few edits, most of them near the start."""
+    near = st.integers(0, min(len(content), 400) - 1)
+    place = near | st.integers(0, len(content) - 1)
+    edit = st.tuples(
+        st.sampled_from(["set", "cut", "insert", "repeat"]), place,
+        st.binary(min_size=1, max_size=8) | st.sampled_from([b"\0" * 8, b"\xff" * 8]),
+    )  # fmt: skip
+
+    def apply(edits) -> bytes:
+        data = bytearray(content)
+        for kind, at, new in edits:
+            if kind == "set":
+                data[at : at + len(new)] = new
+            elif kind == "insert":
+                data[at:at] = new
+            elif kind == "repeat":
+                data[at:at] = data[at : at + 100]
+            else:
+                del data[at : at + 40 * len(new)]
+        return bytes(data)
+
+    return st.lists(edit, min_size=1, max_size=4).map(apply)
+
+
+def model_file() -> bytes:
+    from safetensors.torch import save
+
+    card = ModelCard(
+        name="t", architecture="unet", in_channels=1, representation="binary",
+        options={"widths": [2, 4]},
+    )  # fmt: skip
+    raw = save({"w": torch.ones(4)}, {"unet_studio_card": card.model_dump_json()})
+    return bytes(raw)
+
+
+def checkpoint(*, new: bool) -> bytes:
+    stream = io.BytesIO()
+    torch.save({"a.weight": torch.ones(2, 2)}, stream, _use_new_zipfile_serialization=new)
+    return stream.getvalue()
+
+
+def package() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rdf.yaml", "type: model\nname: x\n")
+        archive.writestr("weights.pt", b"x" * 200)
+    return stream.getvalue()
+
+
+def tiff() -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((8, 8), np.uint8), ome=True, metadata={"axes": "YX"})
+    return stream.getvalue()
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def nifti() -> bytes:
+    import nibabel
+
+    return nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)).to_bytes()
+
+
+def read_whole_package(path: Path) -> None:
+    with open_package(path) as opened:
+        for name in opened.names():
+            opened.read(name, 1 << 16)
+
+
+def read_pixels(path: Path) -> None:
+    read_image(path, axes=None).read()
+
+
+READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
+    "model file": ("a.safetensors", model_file(), read_model_file),
+    "model file, checked": ("a.safetensors", model_file(), verify_file),
+    "weights, zip": ("a.pt", checkpoint(new=True), read_weights),
+    "weights, legacy": ("a.pt", checkpoint(new=False), read_weights),
+    "package": ("a.zip", package(), read_whole_package),
+    "description": (
+        "rdf.yaml", b"type: model\nname: x\ntags: [a, &b {c: 1}, *b]\nsize: 1e3\n",
+        lambda path: read_yaml(path.read_bytes(), "rdf.yaml"),
+    ),
+    "recipe": (
+        "recipe.toml", b'model = "nuclei"\n[tiling]\ntile = 512\n[objects]\nmethod="argmax"\n',
+        load_recipe,
+    ),
+    "manifest": (
+        MANIFEST, b'{"event": "item", "state": "done"}\n{"event": "end"}\n',
+        lambda path: list(read_manifest(path.parent)),
+    ),
+    "run record": (
+        "a.tif.json", json.dumps({"outputs": ["a.tif"], "versions": {}}).encode(), outputs_of
+    ),
+    "TIFF": ("a.tif", tiff(), read_pixels),
+    "PNG": ("a.png", png(), read_pixels),
+    "NIfTI": ("a.nii", nifti(), read_pixels),
+    "NIfTI, packed": ("a.nii.gz", gzip.compress(nifti(), mtime=0), read_pixels),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # libraries warn of what they doubt: that is no error
+@pytest.mark.parametrize("kind", READERS)
+def test_S04_of_damaged_bytes_only_our_own_errors_come_out(kind, tmp_path_factory):
+    name, content, reader = READERS[kind]
+    folder = tmp_path_factory.mktemp("fuzz")
+    outcomes = []
+
+    @settings(max_examples=EXAMPLES, database=None)
+    @given(damaged(content))
+    def damage(data: bytes) -> None:
+        (folder / name).write_bytes(data)
+        try:
+            reader(folder / name)
+        except UNetStudioError as error:
+            outcomes.append(str(error).strip())
+        else:
+            outcomes.append("read")
+
+    (folder / name).write_bytes(content)
+    reader(folder / name)  # what is damaged is worth damaging
+    damage()
+    assert len(outcomes) >= EXAMPLES
+    assert all(outcomes), "an error has no words"
+
+
+def test_S04_a_manifest_goes_on_after_any_line(tmp_path):
+    for number, torn in enumerate([b"\xff\xfe", b'{"event": "it', b"[1]\n", b"\0" * 9]):
+        with (tmp_path / MANIFEST).open("ab") as stream:
+            stream.write(torn)
+        append_line(tmp_path, "item", number=number)
+    assert [line["number"] for line in read_manifest(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("expression", ["$import('os').mkdir({!r})", "${{mkdir:{}}}", "%({})s"])
+def test_S11_expressions_in_configurations_stay_text(expression, canary, tmp_path):
+    text = expression.format(canary.path)
+    values = read_yaml(f"type: model\nname: {json.dumps(text)}\n".encode(), "rdf.yaml")
+    assert values["name"] == text
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"model = {json.dumps(text)}\n")
+    with pytest.raises(UNetStudioError):
+        from unet_studio import load_model
+
+        load_model(load_recipe(recipe).model)
+    card = ModelCard(
+        name=text, architecture="unet", in_channels=1, representation="binary", citation=text
+    )
+    assert ModelCard.model_validate_json(card.model_dump_json()).citation == text
