@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 # While training, held-back regions are seen with less around them: it is quicker.
 _GLANCE_HALO = 32
 _GLANCED = 12
+# An old model is right nearly everywhere that nobody painted, and the strokes, which lie on its
+# errors alone, do not say so: its word there counts so many times (measured in
+# benchmarks/results/refine.md), and is asked for away from strokes too, on crops of the same
+# images, so many per step.
+_OLD_MODELS_WORD = 10.0
+_ANYWHERE = 4
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,11 @@ def make_lessons(
         count = card.out_channels if card.representation == "classes" else 2
         guesses = first_guess(exercises, count, settings.seed, check)
         exercises = [replace(e, guess=g) for e, g in zip(exercises, guesses, strict=True)]
-    sampler = CropSampler(exercises, card, crop, generator)
-    lessons = Lessons(sampler, crops_per_step(crop, settings), trust=settings.trust)
+    lessons = Lessons(
+        CropSampler(exercises, card, crop, generator, anywhere=_anywhere(course)),
+        crops_per_step(crop, settings),
+        trust=settings.trust * (_OLD_MODELS_WORD if course.knows else 1.0),
+    )
     if settings.rehearse and course.knows:
         images = rehearsal_images(card)
         if images:
@@ -177,6 +186,10 @@ def make_lessons(
     if latest is not None:
         lessons.refresh = _refresher(course, exercises, latest, crop, generator)
     return lessons
+
+
+def _anywhere(course: Course) -> int:
+    return _ANYWHERE if course.knows and course.settings.trust else 0
 
 
 def _refresher(
@@ -197,6 +210,7 @@ def _refresher(
             e.with_annotations(without(filled(a), held, i, reach(course.base.card)))
             for i, (e, a) in enumerate(zip(learned, every, strict=True))
         ]
-        return CropSampler(exercises, course.base.card, crop, generator)
+        card = course.base.card
+        return CropSampler(exercises, card, crop, generator, anywhere=_anywhere(course))
 
     return refresh
