@@ -297,3 +297,37 @@ def test_strokes_on_errors_alone_do_not_undo_what_was_right(model_file):
     refined = refine(image, painted, base, axes="TYX", steps=30, crop=48)
     assert before > 0.5
     assert dice(refined.model, image, truth) > before
+
+
+def unlike_far_away(dim=100, ground=85):
+    """Dim disks that the model misses, and far from them a brighter ground that it knows.
+
+    All strokes lie on the left, farther from the right than a crop reaches: who learns
+    from them that dim is foreground would take the whole ground on the right for it.
+    """
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:64, :192]
+    image = np.full((2, 64, 192), 60.0)
+    truth = np.zeros(image.shape, bool)
+    painted = np.zeros(image.shape, np.uint8)
+    image[..., 100:] = ground
+    disks = ((16, 14, dim), (48, 14, dim), (14, 120, 150), (46, 150, 150), (20, 176, 150))
+    for plane, mask, strokes in zip(image, truth, painted, strict=True):
+        for cy, cx, value in disks:
+            disk = np.hypot(y - cy, x - cx) < 8
+            plane[disk], mask[disk] = value, True
+            if value == dim:
+                strokes[cy - 1 : cy + 2, cx - 4 : cx + 5] = 2
+        strokes[30:33, 28:36] = 1
+    noisy = image + rng.normal(0, 8, image.shape)
+    return noisy.clip(0, 255).astype(np.uint8), truth, painted
+
+
+def test_what_was_right_far_from_all_strokes_stays_so(model_file):
+    """A few strokes on missed objects made background elsewhere into foreground."""
+    image, truth, painted = unlike_far_away()
+    result = refine(image, painted, str(model_file), axes="TYX", steps=20, crop=48)
+    found = predict(image, result.model, axes="TYX").probabilities[:, 0] > 0.5
+    assert found[painted == 2].mean() > 0.9  # learned
+    right = ~truth[..., 100:]
+    assert found[..., 100:][right].mean() < 0.5
