@@ -53,12 +53,15 @@ class Batch:
     known : tensor of bool, same shape as ``values``
     guess : tensor of float32 or None, axes (N, classes, Y, X)
         Probabilities that a forest gives, 0 for all classes where it says nothing.
+    anywhere : int
+        How many of the crops, the last ones, are from anywhere, not around annotations.
     """
 
     images: torch.Tensor
     values: torch.Tensor
     known: torch.Tensor
     guess: torch.Tensor | None = None
+    anywhere: int = 0
 
 
 class CropSampler:
@@ -73,8 +76,8 @@ class CropSampler:
         Edges of the crops, [Z] Y X, in pixels.
     generator : torch.Generator
     augmentation : Augmentation
-    anywhere : int
-        Crops per batch from anywhere in annotated frames, in addition.
+    anywhere : float
+        Share of a batch's crops that is from anywhere in annotated frames, range [0, 1).
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class CropSampler:
         crop: Sequence[int],
         generator: torch.Generator,
         augmentation: Augmentation = GENTLE,
-        anywhere: int = 0,
+        anywhere: float = 0.0,
     ) -> None:
         self.card, self.crop = card, tuple(crop)
         self.generator, self.augmentation = generator, augmentation
@@ -97,8 +100,9 @@ class CropSampler:
     def batch(self, count: int) -> Batch:
         """Draw a batch."""
         crops, values, known, guesses = [], [], [], []
-        for number in range(count + self.anywhere):
-            exercise, frame, centre = self._around() if number < count else self._anywhere()
+        around = count - int(count * self.anywhere)
+        for number in range(count):
+            exercise, frame, centre = self._around() if number < around else self._anywhere()
             image, labels, guess = self._cut(exercise, frame, centre)
             mode = exercise.annotations.mode
             targets = sparse_targets(labels, mode, self.card)
@@ -109,7 +113,7 @@ class CropSampler:
                 guesses.append(guess)
         return Batch(
             torch.stack(crops), torch.stack(values), torch.stack(known),
-            torch.stack(guesses) if guesses else None,
+            torch.stack(guesses) if guesses else None, count - around,
         )  # fmt: skip
 
     def _pick(self, count: int) -> int:
