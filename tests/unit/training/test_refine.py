@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, Started, Trained
@@ -237,8 +238,6 @@ def three_dimensional() -> Model:
 
 def test_objects_and_three_dimensions_are_refined_too(pictures):
     image, truth, _ = pictures
-    from scipy import ndimage
-
     objects = np.zeros(image.shape, np.int32)
     for frame in range(4):
         labels, _ = ndimage.label(truth[frame])
@@ -297,6 +296,25 @@ def test_strokes_on_errors_alone_do_not_undo_what_was_right(model_file):
     refined = refine(image, painted, base, axes="TYX", steps=30, crop=48)
     assert before > 0.5
     assert dice(refined.model, image, truth) > before
+
+
+def test_a_better_model_from_strokes_on_errors_alone_is_adopted_and_a_poisoned_one_is_not(
+    model_file,
+):
+    """The old model scores next to nothing there, which no floor may be measured by."""
+    image, _, painted = errors_only(frames=12)
+    base = load_model(str(model_file))
+    verdict = refine(image, painted, base, axes="TYX", steps=20, crop=48).verdict
+    assert verdict.regions >= 6
+    assert verdict.kept > 0.65
+    assert verdict.finding == "better"
+    rng = np.random.default_rng(0)
+    for frame in painted:
+        strokes, count = ndimage.label(frame > 0)
+        frame[...] = np.concatenate([[0], rng.integers(1, 3, count)])[strokes]
+    poisoned = refine(image, painted, base, axes="TYX", steps=20, crop=48).verdict
+    assert poisoned.regions >= 6
+    assert not poisoned.adopted
 
 
 def unlike_far_away(dim=100, ground=85):
