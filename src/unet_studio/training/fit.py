@@ -53,7 +53,7 @@ class Lessons:
         Weight of what is said where nothing was painted: by the old model, or by the
         batch's guess.
     trust_far : float
-        The same on crops from anywhere.
+        The same on crops in which nothing at all was painted.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     refresh : callable or None
@@ -311,11 +311,11 @@ class _Loop:
         unknown = ~known.any(1) & has_said(said)
         if self.teacher is not None:
             unknown &= ~contradicted(said, batch.values.to(self.device), known, kind)
-        first, around = logits[:, : said.shape[1]], len(logits) - batch.anywhere
-        loss = lessons.trust * trust_loss(first[:around], said[:around], unknown[:around], kind)
-        if batch.anywhere:
-            far = trust_loss(first[around:], said[around:], unknown[around:], kind)
-            loss = loss + lessons.trust_far * far
+        first = logits[:, : said.shape[1]]
+        near = known.flatten(1).any(1)  # also of crops from anywhere, where frames are small
+        loss = logits.new_zeros(())
+        for weight, chosen in ((lessons.trust, near), (lessons.trust_far, ~near)):
+            loss = loss + weight * trust_loss(first[chosen], said[chosen], unknown[chosen], kind)
         return loss
 
     def _said(self, images: torch.Tensor, batch: Batch) -> torch.Tensor | None:

@@ -53,15 +53,12 @@ class Batch:
     known : tensor of bool, same shape as ``values``
     guess : tensor of float32 or None, axes (N, classes, Y, X)
         Probabilities that a forest gives, 0 for all classes where it says nothing.
-    anywhere : int
-        How many of the crops, the last ones, are from anywhere, not around annotations.
     """
 
     images: torch.Tensor
     values: torch.Tensor
     known: torch.Tensor
     guess: torch.Tensor | None = None
-    anywhere: int = 0
 
 
 class CropSampler:
@@ -113,7 +110,7 @@ class CropSampler:
                 guesses.append(guess)
         return Batch(
             torch.stack(crops), torch.stack(values), torch.stack(known),
-            torch.stack(guesses) if guesses else None, count - around,
+            torch.stack(guesses) if guesses else None,
         )  # fmt: skip
 
     def _pick(self, count: int) -> int:
