@@ -129,7 +129,7 @@ def run_domain(domain: Domain, args: argparse.Namespace) -> None:
         entry = {
             "domain": domain.name, "round": number, "strokes": strokes,
             "dice": dice([found_by(model, i) for i in val], val),
-            "forest": forest_dice(train, painted, val),
+            "forest": forest_dice(train, painted, val) if args.forest else None,
             "verdict": result.verdict.as_dict(), "seconds": round(seconds, 1),
             "training": result.record["refined"]["seconds"], "steps": args.steps,
         }  # fmt: skip
@@ -213,6 +213,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60, help="of each round's training")
     parser.add_argument("--full", type=int, default=0, help="full labels, so many times the steps")
+    parser.add_argument(
+        "--forest", action=argparse.BooleanOptionalAction, default=True,
+        help="compare with a random forest (needs scikit-learn)",
+    )  # fmt: skip
     parser.add_argument("--poison", type=int, default=0, help="trials with random classes")
     parser.add_argument("--forgetting", action="store_true", help="score models of --save")
     parser.add_argument("--every", type=int, default=1, help="of the forgetting's images")

@@ -16,7 +16,8 @@ _NOTES = [
     "largest errors of the model at hand. Each round starts from the base model with all strokes.",
     "*Forest* is scikit-image's trainable segmentation (multiscale features, random forest) on",
     "the same strokes. Dice of the foreground, pooled over the pixels of images that were not",
-    "painted on. *Held back* is what the guard measured, and what it found.",
+    "painted on. *Held back* is what the guard measured, *kept* the share of what the base was",
+    "sure of that the new model still says where nothing was painted.",
 ]
 
 
@@ -49,19 +50,26 @@ def report(path: Path) -> str:
 
 def _table(rounds: dict[Any, dict[str, Any]]) -> list[str]:
     lines = [
-        "| round | Dice | forest | difference | held back: before, after | finding | steps | s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| round | Dice | forest | difference | held back: before, after | kept | finding | steps "
+        "| s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for number, entry in sorted(rounds.items(), key=lambda item: str(item[0])):
         if "forest" not in entry:
             title = "base model" if number == 0 else "full labels"
-            lines.append(f"| {title} | {entry['dice']:.3f} | | | | | {entry.get('steps', '')} | |")
+            lines.append(
+                f"| {title} | {entry['dice']:.3f} | | | | | | {entry.get('steps', '')} | |"
+            )
             continue
         verdict = entry["verdict"]
+        forest, gap = "not run", ""
+        if entry["forest"] is not None:
+            forest, gap = f"{entry['forest']:.3f}", f"{entry['dice'] - entry['forest']:+.3f}"
+        kept = verdict.get("kept")
         judged = "" if verdict["old"] is None else f"{verdict['old']:.2f}, {verdict['new']:.2f}"
         lines.append(
-            f"| {number} | {entry['dice']:.3f} | {entry['forest']:.3f} | "
-            f"{entry['dice'] - entry['forest']:+.3f} | {judged} | {verdict['finding']} | "
+            f"| {number} | {entry['dice']:.3f} | {forest} | {gap} | {judged} | "
+            f"{'' if kept is None else f'{kept:.2f}'} | {verdict['finding']} | "
             f"{entry['steps']} | {entry['training']:.0f} |"
         )
     return lines

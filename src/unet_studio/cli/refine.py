@@ -132,6 +132,8 @@ def _keep(refined: Refined, output: Path, report: Path | None, accept: bool) -> 
         _write_report(report, refined)
     training: dict[str, Any] = refined.record["refined"]
     say(f"{verdict.finding}: {verdict.reason}")
+    if verdict.kept is not None:
+        say(f"Kept of what the old model was sure of, unpainted: {100 * verdict.kept:.0f} %.")
     if verdict.agreement is not None:
         say(f"Agreement with the old model on the sample images: {100 * verdict.agreement:.0f} %.")
     say(f"{training['steps']} steps in {training['seconds']:.0f} s, {path}")

@@ -103,6 +103,8 @@ def in_numbers(verdict: Verdict) -> str:
         )
     else:
         lines.append("Held-back strokes: none, so there is no score")
+    if verdict.kept is not None:
+        lines.append(f"Kept of what the old model was sure of: {100 * verdict.kept:.0f} %")
     if verdict.agreement is not None:
         lines.append(f"Agreement on the sample images: {100 * verdict.agreement:.0f} %")
     return "\n".join(lines)

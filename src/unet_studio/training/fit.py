@@ -16,7 +16,12 @@ from unet_studio.events import CancelToken, Event, Trained, Warned
 from unet_studio.training.first_guess import foreground_of, has_said
 from unet_studio.training.parts import encoder_parameters, head_parameters
 from unet_studio.training.retarget import NEW_HEAD
-from unet_studio.training.sparse_loss import rehearsal_loss, sparse_loss, trust_loss
+from unet_studio.training.sparse_loss import (
+    contradicted,
+    rehearsal_loss,
+    sparse_loss,
+    trust_loss,
+)
 
 if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
@@ -47,6 +52,8 @@ class Lessons:
     trust : float
         Weight of what is said where nothing was painted: by the old model, or by the
         batch's guess.
+    trust_far : float
+        The same on crops in which nothing at all was painted.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     refresh : callable or None
@@ -59,6 +66,7 @@ class Lessons:
     batch: int
     rehearsal: Callable[[int], torch.Tensor] | None = None
     trust: float = 0.0
+    trust_far: float = 0.0
     score: Callable[[nn.Module], float] | None = None
     refresh: Callable[[], CropSampler | None] | None = None
     watch: Callable[[nn.Module], None] | None = None
@@ -284,16 +292,30 @@ class _Loop:
         known = batch.known.to(self.device)
         loss = sparse_loss(logits[:count], batch.values.to(self.device), known, kind)
         if self.lessons.trust > 0:
-            said = self._said(images[:count], batch)
-            if said is not None:
-                unknown = ~known.any(1) & has_said(said)
-                first = logits[:count, : said.shape[1]]
-                loss = loss + self.lessons.trust * trust_loss(first, said, unknown, kind)
+            loss = loss + self._trusted(logits[:count], images[:count], known, batch)
         if rehearsed is not None and self.teacher is not None:
             with torch.no_grad():
                 before = self.teacher(rehearsed)
             everywhere = torch.ones_like(before[:, 0], dtype=torch.bool)
             loss = loss + 2.0 * rehearsal_loss(logits[count:], before, everywhere, kind)
+        return loss
+
+    def _trusted(
+        self, logits: torch.Tensor, images: torch.Tensor, known: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
+        """Return the loss against what is said where nothing was painted."""
+        said = self._said(images, batch)
+        if said is None:
+            return logits.new_zeros(())
+        kind, lessons = self.card.representation, self.lessons
+        unknown = ~known.any(1) & has_said(said)
+        if self.teacher is not None:
+            unknown &= ~contradicted(said, batch.values.to(self.device), known, kind)
+        first = logits[:, : said.shape[1]]
+        near = known.flatten(1).any(1)  # also of crops from anywhere, where frames are small
+        loss = logits.new_zeros(())
+        for weight, chosen in ((lessons.trust, near), (lessons.trust_far, ~near)):
+            loss = loss + weight * trust_loss(first[chosen], said[chosen], unknown[chosen], kind)
         return loss
 
     def _said(self, images: torch.Tensor, batch: Batch) -> torch.Tensor | None:

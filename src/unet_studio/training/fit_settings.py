@@ -29,7 +29,8 @@ class FitSettings(BaseModel):
         Decay of the averaged weights, which are those that are kept.
     trust : float
         Weight of what the old model says (of a new one: what a forest guesses from the
-        strokes) where nothing was painted; 0 learns from strokes alone.
+        strokes) where nothing was painted, relative to what is usual; 0 learns from strokes
+        alone.
     rehearse : int
         Crops of the sample images per step on which the old model's word is kept; 0
         allows forgetting.

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unet_studio.training.annotations import BACKGROUND
 from unet_studio.training.regions import LEAST_HELD_BACK, Region
 
 if TYPE_CHECKING:
@@ -27,11 +26,18 @@ if TYPE_CHECKING:
 Finding = Literal["better", "worse", "too little to judge"]
 # A difference as large comes about by chance in fewer than 2 of 100 cases.
 SIGNIFICANCE = 0.02
-# Random classes are guessed right half of the time, and in every other region by luck.
-_LEAST_SCORE = 0.6
-# People paint where the old model is wrong, so strokes alone favour any change. A model
-# that no longer finds what it found elsewhere has probably changed too much.
+# Without an old model to keep to, the mean over classes must beat a guess by so much.
+_ABOVE_GUESS = 0.05
+# No class may pay for another's gain with more than this.
+_LARGEST_FALL = 0.2
+# People paint where the old model is wrong, so strokes alone favour any change: one that
+# turned everything round would fit them all. What the old model was sure of where nobody
+# painted, and what it found on the sample images, must stay to such a share. Of two random
+# answers every other one agrees.
+_LEAST_KEPT = 0.65
 _LEAST_AGREEMENT = 0.7
+_SURE = 0.8  # probability of its answer
+_FEWEST_KEPT = 256  # pixels of a class that say something of it
 _EXACT_UP_TO = 14  # regions whose signs are all tried
 _SHUFFLES = 20_000
 _MOST_JUDGED = 48
@@ -56,6 +62,9 @@ class Verdict:
         Probability of such a gain if there was none.
     agreement : float or None
         How far new and old agree on the bundled sample images, range [0, 1].
+    kept : float or None
+        Share of what the old model was sure of where nothing was painted that the new one
+        still says, of the class that lost most, range [0, 1].
     """
 
     finding: Finding
@@ -65,6 +74,7 @@ class Verdict:
     regions: int = 0
     chance: float | None = None
     agreement: float | None = None
+    kept: float | None = None
 
     @property
     def adopted(self) -> bool:
@@ -98,6 +108,28 @@ class _View:
             tuple(map(max, self.stop, other.stop)),
             (*self.members, *other.members),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a network says of held-back regions and their surroundings.
+
+    Attributes
+    ----------
+    scores : array of float, axes (regions,)
+        Share of each region's pixels that are right, range [0, 1].
+    beliefs : array of float, axes (regions,)
+        Mean probability of what was painted, range [0, 1].
+    found : tuple of array of int, axes ([Z,] Y, X)
+        What a user would paint, one per part of a frame that was looked at.
+    sure : tuple of array of bool, same axes
+        Where that is hardly in doubt.
+    """
+
+    scores: NDArray[np.float64]
+    beliefs: NDArray[np.float64]
+    found: tuple[NDArray[np.int64], ...]
+    sure: tuple[NDArray[np.bool_], ...]
 
 
 class Judge:
@@ -140,17 +172,50 @@ class Judge:
         self, network: nn.Module, check: Callable[[], None] | None = None
     ) -> NDArray[np.float64]:
         """Return the share of each region's pixels that are right, axes (regions,)."""
-        found = np.zeros(len(self.regions))
+        return self.look(network, check).scores
+
+    def look(self, network: nn.Module, check: Callable[[], None] | None = None) -> Look:
+        """Return what a network says of the regions, and of what is around them."""
+        scores, beliefs = np.zeros(len(self.regions)), np.zeros(len(self.regions))
+        every_found, every_sure = [], []
         for view in self._views:
             if check is not None:
                 check()
-            logits = self._logits(network, view)
+            probabilities = _probabilities(self._logits(network, view), self.card)
+            found = probabilities.argmax(0) + 1
             for member in view.members:
                 region = self.regions[member]
                 at = tuple((region.places - np.asarray(view.start)).T)
-                painted = _painted_as(logits[(slice(None), *at)], self.card)
-                found[member] = (painted == region.kind).mean()
-        return found
+                scores[member] = (found[at] == region.kind).mean()
+                beliefs[member] = probabilities[(region.kind - 1, *at)].mean()
+            inside = tuple(slice(b - a) for a, b in zip(view.start, view.stop, strict=True))
+            every_found.append(found[inside])
+            every_sure.append((probabilities.max(0) >= _SURE)[inside])
+        return Look(scores, beliefs, tuple(every_found), tuple(every_sure))
+
+    def kept(self, old: Look, new: Look) -> float | None:
+        """Return how much of what the old network was sure of the new one still says.
+
+        Only where nothing was painted, around held-back regions; of the class that lost
+        most, so that a small one counts as much as the background.
+
+        Returns
+        -------
+        float or None
+            Range [0, 1]; None if the old one was sure of nothing there.
+        """
+        counts: dict[int, NDArray[np.float64]] = {}
+        for view, before, sure, after in zip(
+            self._views, old.found, old.sure, new.found, strict=True
+        ):
+            exercise = self._exercises[view.exercise]
+            picked = sure & (exercise.labels(view.frame, view.start, view.stop) == 0)
+            for kind in np.unique(before[picked]).tolist():
+                own = picked & (before == kind)
+                counted = np.array([float((after[own] == kind).sum()), float(own.sum())])
+                counts[kind] = counts.get(kind, np.zeros(2)) + counted
+        shares = [same / every for same, every in counts.values() if every >= _FEWEST_KEPT]
+        return float(min(shares)) if shares else None
 
     def balanced(self, scores: NDArray[np.float64]) -> float:
         """Return the mean over classes of the mean over their regions."""
@@ -195,11 +260,13 @@ def _joined(views: list[_View]) -> list[_View]:
     return done
 
 
-def _painted_as(logits: NDArray[np.float32], card: ModelCard) -> NDArray[np.int64]:
-    """Return what a user would paint for these logits, axes (C, pixels)."""
+def _probabilities(logits: NDArray[np.float32], card: ModelCard) -> NDArray[np.float32]:
+    """Return how likely each class that a user may paint is, axes (classes, [Z,] Y, X)."""
     if card.representation == "classes":
-        return np.asarray(logits.argmax(0) + 1)
-    return np.where(logits[0] > 0, 2, BACKGROUND)
+        powers = np.exp(logits - logits.max(0))
+        return np.asarray(powers / powers.sum(0))
+    foreground = 1 / (1 + np.exp(-np.clip(logits[0], -30, 30)))
+    return np.stack([1 - foreground, foreground])  # background first, as it is painted
 
 
 def sign_test(differences: NDArray[np.float64]) -> float:
@@ -225,8 +292,13 @@ def judge(
     new: NDArray[np.float64],
     kinds: NDArray[np.integer[Any]],
     agreement: float | None = None,
+    kept: float | None = None,
+    gains: NDArray[np.float64] | None = None,
 ) -> Verdict:
     """Compare two models by their scores on the same regions.
+
+    There is no absolute score to reach where an old model is kept to: held-back strokes
+    lie on its errors, so that half of them right may be a large gain on 0.
 
     Parameters
     ----------
@@ -234,40 +306,62 @@ def judge(
     kinds : array of int, axes (regions,)
         Class of each region.
     agreement : float, optional
-        On the sample images, for the verdict.
+        On the sample images.
+    kept : float, optional
+        As of :meth:`Judge.kept`; None if the old model knew nothing of what is wanted.
+    gains : array of float, axes (regions,), range [-1, 1], optional
+        New less old probability of what was painted, by which chance is judged: it tells
+        small gains from none sooner than answers do. Strokes of random classes turn the
+        sign of each at random, as the test supposes. Without it, of the scores.
     """
-    count = len(new)
-    if count < LEAST_HELD_BACK or len(np.unique(kinds)) < 2:
+    count, painted = len(new), np.unique(kinds)
+    if count < LEAST_HELD_BACK or len(painted) < 2:
         return Verdict(
             "too little to judge",
             "No validation: too few annotations lie far enough from the others to be held back. "
             "Paint in more places, or in other images or planes.",
             regions=0,
             agreement=agreement,
+            kept=kept,
         )
-    before, after = (
-        float(np.mean([s[kinds == k].mean() for k in np.unique(kinds)])) for s in (old, new)
-    )
-    chance = sign_test(new - old)
+    before, after = (np.array([s[kinds == k].mean() for k in painted]) for s in (old, new))
+    chance = sign_test(new - old if gains is None else gains)
+    finding, why = _finding(before, after, chance, agreement, kept)
     shown = (
-        f"{100 * before:.0f} % of the held-back annotation was right before, {100 * after:.0f} % "
-        "now"
+        f"{100 * before.mean():.0f} % of the held-back annotation was right before, "
+        f"{100 * after.mean():.0f} % now"
     )
-    finding: Finding
-    if after <= before:
-        finding, why = "worse", "The new model is no better on what it has not seen"
-    elif after < _LEAST_SCORE:
-        finding, why = "worse", "The new model does not fit what was painted"
-    elif chance > SIGNIFICANCE:
-        finding, why = "too little to judge", "The gain may be chance"
-    elif agreement is not None and agreement < _LEAST_AGREEMENT:
-        finding = "too little to judge"
-        why = (
+    return Verdict(
+        finding, f"{why}: {shown} ({count} regions).", float(before.mean()), float(after.mean()),
+        count, chance, agreement, kept,
+    )  # fmt: skip
+
+
+def _finding(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    chance: float,
+    agreement: float | None,
+    kept: float | None,
+) -> tuple[Finding, str]:
+    """Return the finding and its reason, from scores per class."""
+    guess = 1 / len(after)
+    if after.mean() <= before.mean():
+        return "worse", "The new model is no better on what it has not seen"
+    if (before - after).max() > _LARGEST_FALL:
+        return "worse", "The new model finds one class better and another one worse"
+    if kept is None and after.mean() < guess + _ABOVE_GUESS:
+        return "worse", "The new model does not fit what was painted"
+    if kept is not None and kept < _LEAST_KEPT:
+        return "worse", (
+            "The new model is better where you painted, but elsewhere in your images it keeps "
+            f"only {100 * kept:.0f} % of what the old one was sure of"
+        )
+    if chance > SIGNIFICANCE:
+        return "too little to judge", "The gain may be chance"
+    if agreement is not None and agreement < _LEAST_AGREEMENT:
+        return "too little to judge", (
             "The new model is better where you painted, but on the sample images it agrees with "
             f"the old one by only {100 * agreement:.0f} %, so it may be worse elsewhere"
         )
-    else:
-        finding, why = "better", "The new model is better on what it has not seen"
-    return Verdict(
-        finding, f"{why}: {shown} ({count} regions).", before, after, count, chance, agreement
-    )
+    return "better", "The new model is better on what it has not seen"

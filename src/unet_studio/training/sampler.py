@@ -22,7 +22,6 @@ from unet_studio.training.sparse_targets import sparse_targets
 
 if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
-    from unet_studio.training.annotations import Mode
     from unet_studio.training.exercises import Exercise
 
 # The images are those that the model is for: they need not be disguised, only varied.
@@ -74,6 +73,8 @@ class CropSampler:
         Edges of the crops, [Z] Y X, in pixels.
     generator : torch.Generator
     augmentation : Augmentation
+    anywhere : float
+        Share of a batch's crops that is from anywhere in annotated frames, range [0, 1).
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class CropSampler:
         crop: Sequence[int],
         generator: torch.Generator,
         augmentation: Augmentation = GENTLE,
+        anywhere: float = 0.0,
     ) -> None:
         self.card, self.crop = card, tuple(crop)
         self.generator, self.augmentation = generator, augmentation
+        self.anywhere = anywhere
         self.exercises = [e for e in exercises if len(e.annotations)]
         self._guessed = max((e.guess.count for e in self.exercises if e.guess), default=0)
         self._kinds = [_by_kind(e) for e in self.exercises]
@@ -94,8 +97,11 @@ class CropSampler:
     def batch(self, count: int) -> Batch:
         """Draw a batch."""
         crops, values, known, guesses = [], [], [], []
-        for _ in range(count):
-            image, labels, mode, guess = self._draw()
+        around = count - int(count * self.anywhere)
+        for number in range(count):
+            exercise, frame, centre = self._around() if number < around else self._anywhere()
+            image, labels, guess = self._cut(exercise, frame, centre)
+            mode = exercise.annotations.mode
             targets = sparse_targets(labels, mode, self.card)
             crops.append(image)
             values.append(torch.from_numpy(targets.values))
@@ -110,9 +116,8 @@ class CropSampler:
     def _pick(self, count: int) -> int:
         return int(torch.randint(count, (), generator=self.generator))
 
-    def _draw(
-        self,
-    ) -> tuple[torch.Tensor, NDArray[np.int64], Mode, torch.Tensor | None]:
+    def _around(self) -> tuple[Exercise, tuple[int, ...], list[float]]:
+        """Choose a place near an annotated pixel."""
         # Class first: one that is painted in a single image is as important as others.
         kind = self._classes[self._pick(len(self._classes))]
         having = [i for i, kinds in enumerate(self._kinds) if kind in kinds]
@@ -127,11 +132,21 @@ class CropSampler:
             float(p) + uniform(self.generator, -_JITTER, _JITTER) * edge
             for p, edge in zip(place[-ndim:], self.crop, strict=True)
         ]
-        mode = exercise.annotations.mode
-        if ndim == 3:
-            return *self._cut_3d(exercise, frame, centre), mode, None
-        image, labels, guess = self._cut_2d(exercise, frame, centre)
-        return image, labels, mode, guess
+        return exercise, frame, centre
+
+    def _anywhere(self) -> tuple[Exercise, tuple[int, ...], list[float]]:
+        """Choose any place of a frame that was annotated."""
+        exercise = self.exercises[self._pick(len(self.exercises))]
+        places, ndim = exercise.annotations.places, self.card.ndim
+        frame = tuple(int(i) for i in places[self._pick(len(places)), :-ndim])
+        return exercise, frame, [uniform(self.generator, 0, n) for n in exercise.shape]
+
+    def _cut(
+        self, exercise: Exercise, frame: tuple[int, ...], centre: Sequence[float]
+    ) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor | None]:
+        if self.card.ndim == 3:
+            return *self._cut_3d(exercise, frame, centre), None
+        return self._cut_2d(exercise, frame, centre)
 
     def _cut_2d(
         self, exercise: Exercise, frame: tuple[int, ...], centre: Sequence[float]

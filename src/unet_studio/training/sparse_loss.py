@@ -16,6 +16,9 @@ _BOUNDARY_WEIGHT = 2.0
 # Between cross entropy (0), which noise overwhelms, and the absolute error (1), which
 # learns slowly.
 _BOUND = 0.7
+# An error is larger than the stroke on it: so far around, in pixels, nothing is asked of who
+# made it.
+_AROUND_ERRORS = 6
 
 
 def sparse_loss(
@@ -156,3 +159,29 @@ def _apart(logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
 
 def _bounded(agreeing: torch.Tensor) -> torch.Tensor:
     return (1 - agreeing.clamp(min=1e-4) ** _BOUND) / _BOUND
+
+
+def contradicted(
+    said: torch.Tensor, values: torch.Tensor, known: torch.Tensor, representation: str
+) -> torch.Tensor:
+    """Return where the annotations near by say that another is wrong.
+
+    Parameters
+    ----------
+    said : tensor of float, axes (N, C, [Z,] Y, X)
+        Probabilities of the other.
+    values : tensor of float, same axes
+    known : tensor of bool, same axes
+    representation : {"binary", "classes", "objects"}
+
+    Returns
+    -------
+    tensor of bool, axes (N, [Z,] Y, X)
+    """
+    if representation == "classes":
+        wrong = known[:, 0] & (said.argmax(1) != values.argmax(1))
+    else:
+        wrong = known[:, 0] & ((said[:, 0] > 0.5) != (values[:, 0] > 0.5))
+    pool = functional.max_pool2d if wrong.ndim == 3 else functional.max_pool3d
+    edge = 2 * _AROUND_ERRORS + 1
+    return pool(wrong.float()[:, None], edge, stride=1, padding=_AROUND_ERRORS)[:, 0] > 0

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from unet_studio.training.guard import judge, sign_test
+from unet_studio.images.volume import as_volume
+from unet_studio.models.card import ModelCard
+from unet_studio.training.annotations import annotations_on
+from unet_studio.training.exercises import open_exercise
+from unet_studio.training.guard import Judge, judge, sign_test
+from unet_studio.training.regions import find_regions
 
 KINDS = np.array([1, 2] * 6)
 
@@ -75,3 +81,90 @@ def test_of_models_that_guess_hardly_any_is_called_better():
         for _ in range(300)
     ]
     assert np.mean(found) < 0.02
+
+
+def test_half_of_the_old_errors_put_right_and_the_rest_kept_is_better():
+    """Strokes lie on errors alone: there the old model scores 0, and no score is due."""
+    old = np.full(12, 0.02)
+    new = np.tile([0.7, 0.5, 0.2], 4)
+    verdict = judge(old, new, KINDS, agreement=0.9, kept=0.9)
+    assert verdict.finding == "better"
+    assert verdict.kept == 0.9
+
+
+def test_a_model_that_destroys_what_was_right_is_worse_however_well_it_fits_strokes():
+    verdict = judge(np.zeros(12), np.ones(12), KINDS, agreement=0.9, kept=0.4)
+    assert verdict.finding == "worse"
+    assert "keeps only 40 %" in verdict.reason
+
+
+def test_no_class_pays_for_another():
+    old = np.where(KINDS == 1, 0.1, 0.6)
+    new = np.where(KINDS == 1, 0.9, 0.3)
+    assert judge(old, new, KINDS, kept=0.9).finding == "worse"
+
+
+def test_probabilities_tell_a_small_gain_from_none_and_answers_alone_do_not():
+    old = np.full(12, 0.2)
+    new = old + np.where(np.arange(12) < 4, 0.5, 0.0)
+    assert judge(old, new, KINDS, kept=0.9).finding == "too little to judge"
+    assert judge(old, new, KINDS, kept=0.9, gains=np.full(12, 0.1)).finding == "better"
+    # No gain in answers is none, whatever the probabilities.
+    assert judge(old, old, KINDS, kept=0.9, gains=np.full(12, 0.1)).finding == "worse"
+
+
+@pytest.mark.parametrize("old_score", [0.1, 0.5, 0.9])
+def test_strokes_of_random_classes_are_hardly_ever_called_better(old_score):
+    """Both models answer by their habits; whether a stroke calls that right is a coin's toss."""
+    rng = np.random.default_rng(0)
+    better = 0
+    for _ in range(300):
+        answers = rng.random((2, 14)) < np.array([[old_score], [0.5]])
+        labels = rng.random(14) < 0.5
+        kinds = labels + 1
+        if len(np.unique(kinds)) == 2:
+            old, new = ((a == labels).astype(float) for a in answers)
+            better += judge(old, new, kinds, agreement=1.0, kept=1.0).adopted
+    assert better / 300 < 0.02
+
+
+class Brightness(torch.nn.Module):
+    """Finds what is brighter than half, or, turned round, darker."""
+
+    def __init__(self, sign: float):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(20.0 * sign))
+
+    def forward(self, x):
+        return self.weight * (x[:, :1] - 0.5)
+
+
+@pytest.mark.parametrize("representation", ["binary", "classes"])
+def test_what_is_kept_is_seen_where_nothing_was_painted(representation):
+    """On strokes on its errors, a model turned round is right, and wrong everywhere else."""
+    image = np.zeros((96, 96), np.uint8)
+    image[20:60, 20:60] = 200
+    painted = np.zeros(image.shape, np.uint8)
+    painted[40:42, 30:40] = 1  # bright, and called background
+    painted[70:72, 30:40] = 2
+    card = ModelCard(
+        name="m", architecture="unet", in_channels=1, representation="binary",
+        classes=("object",), stride=1, halo=40,
+    )  # fmt: skip
+    old, new = Brightness(1.0), Brightness(-1.0)
+    if representation == "classes":
+        card = card.model_copy(
+            update={"representation": "classes", "classes": ("background", "object")}
+        )
+        both = torch.nn.ModuleList([old, new])
+        old, new = (lambda x, i=i: torch.cat([0 * both[i](x), both[i](x)], 1) for i in (0, 1))
+    volume = as_volume(image, "YX")
+    exercise = open_exercise(volume, annotations_on(volume, painted), card)
+    regions = find_regions(exercise.annotations, 2)
+    judged = Judge([exercise], regions, card, torch.device("cpu"), (40, 40))
+    before, after = judged.look(old), judged.look(new)
+    assert before.scores.tolist() == [0, 0]
+    assert after.scores.tolist() == [1, 1]
+    assert after.beliefs == pytest.approx(1, abs=1e-3)
+    assert judged.kept(before, before) == 1
+    assert judged.kept(before, after) == 0

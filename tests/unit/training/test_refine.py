@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, Started, Trained
@@ -237,8 +238,6 @@ def three_dimensional() -> Model:
 
 def test_objects_and_three_dimensions_are_refined_too(pictures):
     image, truth, _ = pictures
-    from scipy import ndimage
-
     objects = np.zeros(image.shape, np.int32)
     for frame in range(4):
         labels, _ = ndimage.label(truth[frame])
@@ -297,3 +296,56 @@ def test_strokes_on_errors_alone_do_not_undo_what_was_right(model_file):
     refined = refine(image, painted, base, axes="TYX", steps=30, crop=48)
     assert before > 0.5
     assert dice(refined.model, image, truth) > before
+
+
+def test_a_better_model_from_strokes_on_errors_alone_is_adopted_and_a_poisoned_one_is_not(
+    model_file,
+):
+    """The old model scores next to nothing there, which no floor may be measured by."""
+    image, _, painted = errors_only(frames=12)
+    base = load_model(str(model_file))
+    verdict = refine(image, painted, base, axes="TYX", steps=20, crop=48).verdict
+    assert verdict.regions >= 6
+    assert verdict.kept > 0.65
+    assert verdict.finding == "better"
+    rng = np.random.default_rng(0)
+    for frame in painted:
+        strokes, count = ndimage.label(frame > 0)
+        frame[...] = np.concatenate([[0], rng.integers(1, 3, count)])[strokes]
+    poisoned = refine(image, painted, base, axes="TYX", steps=20, crop=48).verdict
+    assert poisoned.regions >= 6
+    assert not poisoned.adopted
+
+
+def unlike_far_away(dim=100, ground=85):
+    """Dim disks that the model misses, and far from them a brighter ground that it knows.
+
+    All strokes lie on the left, farther from the right than a crop reaches: who learns
+    from them that dim is foreground would take the whole ground on the right for it.
+    """
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:64, :192]
+    image = np.full((2, 64, 192), 60.0)
+    truth = np.zeros(image.shape, bool)
+    painted = np.zeros(image.shape, np.uint8)
+    image[..., 100:] = ground
+    disks = ((16, 14, dim), (48, 14, dim), (14, 120, 150), (46, 150, 150), (20, 176, 150))
+    for plane, mask, strokes in zip(image, truth, painted, strict=True):
+        for cy, cx, value in disks:
+            disk = np.hypot(y - cy, x - cx) < 8
+            plane[disk], mask[disk] = value, True
+            if value == dim:
+                strokes[cy - 1 : cy + 2, cx - 4 : cx + 5] = 2
+        strokes[30:33, 28:36] = 1
+    noisy = image + rng.normal(0, 8, image.shape)
+    return noisy.clip(0, 255).astype(np.uint8), truth, painted
+
+
+def test_what_was_right_far_from_all_strokes_stays_so(model_file):
+    """A few strokes on missed objects made background elsewhere into foreground."""
+    image, truth, painted = unlike_far_away()
+    result = refine(image, painted, str(model_file), axes="TYX", steps=20, crop=48)
+    found = predict(image, result.model, axes="TYX").probabilities[:, 0] > 0.5
+    assert found[painted == 2].mean() > 0.9  # learned
+    right = ~truth[..., 100:]
+    assert found[..., 100:][right].mean() < 0.5

@@ -9,7 +9,12 @@ import torch
 from unet_studio.models.card import ModelCard
 from unet_studio.models.presets import new_model
 from unet_studio.training.course import reach
-from unet_studio.training.sparse_loss import rehearsal_loss, sparse_loss, trust_loss
+from unet_studio.training.sparse_loss import (
+    contradicted,
+    rehearsal_loss,
+    sparse_loss,
+    trust_loss,
+)
 from unet_studio.training.sparse_targets import sparse_targets
 from unet_studio.training.targets import object_targets
 
@@ -253,3 +258,23 @@ def test_what_is_trusted_reaches_no_painted_pixel_even_if_it_is_no_number():
     picked = torch.ones(1, 2, 2, dtype=torch.bool)
     picked[:, 0, 0] = False
     assert torch.isfinite(trust_loss(now, said, picked, "classes"))
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_who_is_contradicted_by_a_stroke_is_not_asked_around_it(representation, ndim):
+    shape = (1, 2 if representation == "classes" else 1, *(30,) * ndim)
+    said, values = torch.zeros(shape), torch.zeros(shape)
+    known = torch.zeros(shape, dtype=torch.bool)
+    if representation == "classes":
+        said[:, 0] = 1
+    wrong, right = (10,) * ndim, (25,) * ndim
+    values[(0, -1, *wrong)] = 1  # painted as foreground where background was said
+    known[(0, slice(None), *wrong)] = True
+    values[(0, 0, *right)] = float(representation == "classes")
+    known[(0, slice(None), *right)] = True
+    found = contradicted(said, values, known, representation)
+    assert bool(found[(0, *wrong)])
+    assert bool(found[(0, 12, *wrong[1:])])
+    assert not bool(found[(0, 20, *wrong[1:])])
+    assert not bool(found[(0, *right)])
