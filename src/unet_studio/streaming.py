@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from unet_studio.recipe import ObjectsMethod
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_studio.images.blocks import Each
     from unet_studio.inference.decision import Decision
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
@@ -185,13 +186,13 @@ def segment_to_zarr_steps(
         yield Started("loading the model")
         model = load_model(recipe.model)
     plan = resolve(recipe, model.card, volume.info, streamed=True)
-    method, notes = _checked_method(recipe, plan)
+    method, notes = checked_method(recipe, plan)
     for path in filter(None, (target, probabilities)):
-        _check_target(path)
+        check_target(path)
     with scratch_folder(target) as scratch:
-        if warning := _shortage_of_disk(plan, scratch):
+        decision = decision_of(method, plan) if probabilities is None else None
+        if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
             yield Warned(warning)
-        decision = _decision(method, plan) if probabilities is None else None
         if decision is not None:
             provisional = _scratch_array(scratch / "labels", plan, "uint8")
             steps = predict_steps(
@@ -199,7 +200,7 @@ def segment_to_zarr_steps(
             )
             prediction = yield from steps
             yield from (Warned(note) for note in notes)
-            block = _block(provisional, plan)
+            block = object_block(provisional.shape, plan)
             made = yield from take_classes(
                 prediction, method, block=block, measure=recipe.measure, check=check
             )
@@ -213,7 +214,7 @@ def segment_to_zarr_steps(
                 method,
                 provisional,
                 _known_array(scratch / "known", provisional) if method.link is not None else None,
-                block=_block(provisional, plan),
+                block=object_block(provisional.shape, plan),
                 measure=recipe.measure,
                 check=check,
             )
@@ -232,12 +233,12 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        result = _finish(prediction, made, provisional, recipe, target, check, key)
+        result = finish(prediction, made, provisional, recipe, target, check, key)
         remove_files(older, target, probabilities)
         return result
 
 
-def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
+def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
     """Return the objects method with all options written out, and warnings.
 
     Whatever can not be done is refused now, before hours of prediction.
@@ -251,7 +252,7 @@ def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple
     return ObjectsMethod(method=method.method, options=options.model_dump(), link=link), notes
 
 
-def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
+def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     """Return what the device can decide, where that is all that is wanted of it."""
     from unet_studio.objects.methods import METHODS, parse_options
 
@@ -262,7 +263,7 @@ def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     return support.decision(parse_options(method)) if support is not None else None
 
 
-def _finish(
+def finish(
     prediction: Prediction,
     made: MadeObjects,
     provisional: Any,
@@ -270,8 +271,25 @@ def _finish(
     target: Path,
     check: Callable[[], None],
     key: str,
+    each: Each = map,
 ) -> StreamedSegmentation:
-    """Write the final store, and put together what is to be said of it."""
+    """Write the final store, and put together what is to be said of it.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    made : MadeObjects
+    provisional : array-like of int
+        The labels, axes ``[T] [Z] Y X``.
+    recipe : Recipe
+    target : Path
+    check : callable
+        Called before each slab; may raise to stop.
+    key : str
+        Of what the labels are made; goes into their marker.
+    each : callable
+        Writes the slabs: ``map``, or what has others do it.
+    """
     import zarr
 
     from unet_studio.objects.run import smallest_label_dtype
@@ -301,6 +319,7 @@ def _finish(
         metadata={"record": record, "key": key},
         labels=True,
         check=check,
+        each=each,
     )
     labels = zarr.open_array(str(target / "0"), mode="r")
     tracks = made.tracks.columns() if made.tracks is not None else {}
@@ -309,7 +328,13 @@ def _finish(
     )
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Refuse a place that holds what this program did not write.
+
+    Raises
+    ------
+    OutputError
+    """
     if path.exists() and not is_ours(path):
         raise OutputError(
             f"{path} exists and was not written by this program, so it stays. Move it away or "
@@ -317,9 +342,18 @@ def _check_target(path: Path) -> None:
         )
 
 
-def _shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
+def shortage_of_disk(plan: RunPlan, folder: Path, *, classes: bool) -> str | None:
+    """Return a warning if intermediate results might not fit on the disk of a folder.
+
+    Parameters
+    ----------
+    plan : RunPlan
+    folder : Path
+    classes : bool
+        Whether tiles are decided at once: one byte per voxel and no probabilities.
+    """
     voxels = math.prod(plan.output_shape)
-    needed = voxels * (plan.card.out_channels * PROBABILITY_BYTES + 4)
+    needed = voxels * (1 if classes else plan.card.out_channels * PROBABILITY_BYTES + 4)
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return None
@@ -371,10 +405,10 @@ def _known_array(path: Path, labels: Any) -> Any:
     )
 
 
-def _block(labels: Any, plan: RunPlan) -> tuple[int, ...]:
+def object_block(shape: Sequence[int], plan: RunPlan) -> tuple[int, ...]:
     """Return the blocks to make objects in: whole chunks, and no larger than the image."""
     ndim = 3 if "Z" in plan.info.axes else 2
-    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], labels.shape[-ndim:], strict=True))
+    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape[-ndim:], strict=True))
 
 
 def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
