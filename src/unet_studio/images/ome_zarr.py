@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -317,6 +318,12 @@ def _write_slab(
     read = tuple(slice(r.start * s, r.stop * s) for r, s in zip(region, steps, strict=True))
     values = np.asarray(source[read])[tuple(slice(None, None, s) for s in steps)]
     stored[region] = values.astype(stored.dtype, copy=False)
+    # On another machine this may end after a cancel. Zarr made the removed folder anew then,
+    # without the group's own file.
+    folder = Path(stored.store.root)
+    if not (folder / "zarr.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ImageError(f"{folder} was removed while it was being written.")
 
 
 def _slabs(

@@ -173,25 +173,48 @@ class TilePainter:
 
 
 def write_tile(place: Path, value: NDArray[Any]) -> None:
-    """Write a tile (C, [Z,] Y, X) as a Zarr array that is there whole or not at all."""
+    """Write a tile (C, [Z,] Y, X) as a Zarr array that is there whole or not at all.
+
+    Zarr would make a folder anew that was removed because the image was cancelled. Here it
+    packs the tile in memory, and the folder of ``place`` has to exist.
+
+    Raises
+    ------
+    OSError
+        If it does not, or the disk does not take it.
+    """
     import zarr
     from zarr.codecs import BloscCodec
+    from zarr.storage import MemoryStore
 
+    files: dict[str, Any] = {}
     partial = place.with_name(f"{place.name}-{uuid.uuid4().hex}")
     inner = _CHUNK[value.ndim - 1]
     chunks = (len(value), *(min(n, c) for n, c in zip(value.shape[1:], inner, strict=True)))
+    stored = zarr.create_array(
+        store=MemoryStore(files), shape=value.shape, chunks=chunks, dtype=value.dtype,
+        compressors=BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), fill_value=0,
+    )  # fmt: skip
+    stored[...] = value
     try:
-        stored = zarr.create_array(
-            store=str(partial), shape=value.shape, chunks=chunks, dtype=value.dtype,
-            compressors=BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), fill_value=0,
-        )  # fmt: skip
-        stored[...] = value
+        partial.mkdir()
+        for key, content in files.items():
+            _write_file(partial, key, content.to_bytes())
         partial.rename(place)
     except OSError:
         if not place.is_dir():  # else somebody was first, with the same
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_file(folder: Path, key: str, content: bytes) -> None:
+    """Write a file of a Zarr array; only folders inside of ``folder`` are made."""
+    *parents, name = key.split("/")
+    for parent in parents:
+        folder = folder / parent
+        folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
 
 
 @lru_cache(maxsize=_OPEN)

@@ -13,6 +13,7 @@ from unet_studio import read_image, run_batch, segment_to_zarr
 from unet_studio import streaming as streaming_module
 from unet_studio.events import Cancelled, CancelToken
 from unet_studio.images.zarr_marker import is_complete
+from unet_studio.inference import spread
 from unet_studio.inference.spread import TilePainter
 from unet_studio.recipe import Recipe
 
@@ -131,6 +132,70 @@ def test_cancel_leaves_nothing_and_the_next_run_does_it(tmp_path, small_blocks, 
         )
     assert not list(out.glob("*_labels*"))
     assert run_batch(recipe_of("YX"), [image], out, **options).done == 1
+
+
+def test_a_tile_that_ends_after_a_cancel_brings_nothing_back(
+    tmp_path, small_blocks, scheduler, monkeypatch
+):
+    """Nobody waits for what workers are at, and the folder it was for is gone."""
+    image = written(tmp_path, (430, 330), "YX")
+    out, token = tmp_path / "out", CancelToken()
+    begun, go, ended = threading.Event(), threading.Event(), threading.Semaphore(0)
+    real, places = spread.write_tile, []
+
+    def write_late(place, value):
+        places.append(place)
+        begun.set()
+        assert go.wait(60)
+        try:
+            real(place, value)
+        finally:
+            ended.release()
+
+    monkeypatch.setattr(spread, "write_tile", write_late)
+    cancel = threading.Thread(target=lambda: (begun.wait(60), token.cancel()))
+    cancel.start()
+    with pytest.raises(Cancelled):
+        run_batch(
+            recipe_of("YX"), [image], out, through_disk=True, scheduler=scheduler,
+            split_above=1000, token=token,
+        )  # fmt: skip
+    cancel.join()
+    assert not places[0].parent.exists()
+    go.set()
+    assert ended.acquire(timeout=60)
+    assert not [p for p in out.iterdir() if ".partial" in p.name]
+
+
+def test_a_worker_that_is_lost_changes_nothing(tmp_path, small_blocks, monkeypatch):
+    """The scheduler hands its tiles to another one."""
+    image = written(tmp_path, (430, 330), "YX")
+    expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
+    out, lost = tmp_path / "out", []
+    real, first = spread.write_tile, threading.Lock()
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0",
+        protocol="tcp", host="127.0.0.1", silence_logs=50,
+    ) as cluster:  # fmt: skip
+
+        def lose_one(place, value):
+            """The first to have a tile is gone before it is written."""
+            if first.acquire(blocking=False):
+                lost.append(distributed.get_worker().address)
+                cluster.sync(
+                    cluster.scheduler.remove_worker, lost[0], stimulus_id="lost", safe=False
+                )
+                return
+            real(place, value)
+
+        monkeypatch.setattr(spread, "write_tile", lose_one)
+        report = run_batch(
+            recipe_of("YX"), [image], out, through_disk=True,
+            scheduler=cluster.scheduler_address, split_above=1000,
+        )  # fmt: skip
+    assert lost
+    assert report.ok, report.failed
+    np.testing.assert_array_equal(labels_in(out), np.asarray(expected.labels[:]).squeeze())
 
 
 @pytest.mark.slow
