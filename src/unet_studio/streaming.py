@@ -8,8 +8,6 @@ those of :func:`unet_studio.pipeline.segment`.
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +19,11 @@ from unet_studio.axes import Axes
 from unet_studio.errors import OutputError
 from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.images.atomic import scratch_folder
-from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
 from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
-from unet_studio.inference.forecast import PROBABILITY_BYTES
+from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import drain, prepare
 from unet_studio.recipe import ObjectsMethod
@@ -340,28 +337,6 @@ def check_target(path: Path) -> None:
             f"{path} exists and was not written by this program, so it stays. Move it away or "
             "choose another name."
         )
-
-
-def shortage_of_disk(plan: RunPlan, folder: Path, *, classes: bool) -> str | None:
-    """Return a warning if intermediate results might not fit on the disk of a folder.
-
-    Parameters
-    ----------
-    plan : RunPlan
-    folder : Path
-    classes : bool
-        Whether tiles are decided at once: one byte per voxel and no probabilities.
-    """
-    voxels = math.prod(plan.output_shape)
-    needed = voxels * (1 if classes else plan.card.out_channels * PROBABILITY_BYTES + 4)
-    free = shutil.disk_usage(folder).free
-    if needed <= free:
-        return None
-    return (
-        f"The disk of {folder.parent} has {readable_size(free)} free. Intermediate results of "
-        f"{plan.info.name!r} take up to {readable_size(needed)}, though mostly far less, as they "
-        "are compressed."
-    )
 
 
 def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:

@@ -296,7 +296,7 @@ def test_the_disk_is_said_to_be_short_only_where_it_may_be(
 ):
     image = field((200, 240))
     usage = shutil.disk_usage(tmp_path)._replace(free=int(image.size * bytes_free))
-    monkeypatch.setattr(streaming_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     model = new_model("unet-tiny", representation="classes")
     volume, recipe, model = streaming_module.prepare(image, model, "YX", dict(OPTIONS))
     events = streaming_module.segment_to_zarr_steps(

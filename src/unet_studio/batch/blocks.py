@@ -28,6 +28,7 @@ from unet_studio.events import Event, Started, TileDone, Warned
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.writers import remove_files, remove_records
+from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.streaming import (
     StreamedSegmentation,
     check_target,
@@ -35,7 +36,6 @@ from unet_studio.streaming import (
     decision_of,
     finish,
     object_block,
-    shortage_of_disk,
 )
 
 if TYPE_CHECKING:
