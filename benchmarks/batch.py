@@ -87,10 +87,57 @@ def options() -> argparse.Namespace:
     parser.add_argument("--single-files", type=int, default=3)
     parser.add_argument("--worker-files", type=int, default=200)
     parser.add_argument("--edge", type=int, default=8192, help="of the large OME-Zarr")
+    parser.add_argument("--block-edge", type=int, default=16384, help="of part blocks")
+    parser.add_argument("--tasks", type=int, default=100_000, help="of part scale")
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/batch.md"))
     parser.add_argument("--kept", type=Path, default=KEPT)
     return parser.parse_args()
+
+
+_BLOCKS = """
+import json, resource, sys, time
+from pathlib import Path
+from unet_studio import load_recipe, run_batch
+recipe, image, out, report, workers = sys.argv[1:]
+def main():
+    began = time.perf_counter()
+    done = run_batch(recipe, [image], out, through_disk=True, workers=int(workers) or None,
+                     split_above=1 if int(workers) else 0)
+    assert done.done == 1, done.failed
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    facts = {"seconds": time.perf_counter() - began, "objects": done.objects,
+             "cpu": sum(u.ru_utime + u.ru_stime for u in used)}
+    Path(report).write_text(json.dumps(facts))
+if __name__ == "__main__":
+    main()
+"""
+_SCALE = """
+import json, sys, time
+from pathlib import Path
+import distributed, psutil
+from unet_studio.batch.crew import Crew
+from unet_studio.events import CancelToken
+def nothing(number):
+    return number
+def main():
+    count, me, rss = int(sys.argv[1]), psutil.Process(), []
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
+        host="127.0.0.1",
+    ) as cluster, distributed.Client(cluster) as client:
+        each = Crew(client, CancelToken()).each
+        assert list(each(nothing, range(1000))) == list(range(1000))
+        began = time.perf_counter()
+        for number, done in enumerate(each(nothing, range(count))):
+            assert done == number
+            if number % (count // 20) == 0:
+                rss.append(me.memory_info().rss)
+        seconds = time.perf_counter() - began
+    Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds, "rss": rss}))
+if __name__ == "__main__":
+    main()
+"""
 
 
 def make_images(folder: Path, count: int, edge: int, damaged: int = 0) -> Path:
@@ -252,20 +299,71 @@ def workers(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
 
 def large(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     """Measure one large OME-Zarr."""
-    from unet_studio.axes import Axes
-    from unet_studio.images.writers import write_array
-    from unet_studio.samples import read_sample
-
-    sample = np.asarray(read_sample("nuclei_fluorescence"))
-    image = np.pad(sample, [(0, args.edge - n) for n in sample.shape], mode="symmetric")
-    (work / "large").mkdir()
-    write_array(image, Axes("YX"), work / "large" / "large.ome.zarr")
-    del image
+    _large_image(work, args.edge)
     one = child(_MEASURE, recipe, work / "large", work / "large_out")
     name = f"OME-Zarr of {args.edge:,}²"
     return [
         f"| {name} through the batch: done, wall time, peak RSS | "
         f"| {one['done']}, {one['seconds']:.0f} s, {one['peak'] / 2**30:.2f} GiB |",
+    ]
+
+
+def _large_image(work: Path, edge: int) -> Path:
+    """Write an OME-Zarr of mirrored copies of the sample."""
+    from unet_studio.axes import Axes
+    from unet_studio.images.writers import write_array
+    from unet_studio.samples import read_sample
+
+    sample = np.asarray(read_sample("nuclei_fluorescence"))
+    image = np.pad(sample, [(0, edge - n) for n in sample.shape], mode="symmetric")
+    (work / "large").mkdir()
+    write_array(image, Axes("YX"), work / "large" / "large.ome.zarr")
+    return work / "large" / "large.ome.zarr"
+
+
+def blocks(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
+    """Compare the blocks of one large OME-Zarr on two workers with one process."""
+    import zarr
+
+    image = _large_image(work, args.block_edge)
+    recipe.write_text(recipe.read_text() + 'precision = "float32"\nbackend = "torch"\n')
+    made = {}
+    for count in (0, 2):
+        script, report = work / "blocks.py", work / f"blocks{count}.json"
+        script.write_text(_BLOCKS)
+        out = work / f"blocks_out{count}"
+        subprocess.run(
+            [sys.executable, script, recipe, image, out, report, str(count)], check=True
+        )
+        (store,) = out.glob("*_labels.ome.zarr")
+        made[count] = json.loads(report.read_text()), zarr.open_array(str(store / "0"), mode="r")
+    (one, alone), (many, shared) = made[0], made[2]
+    if not all(
+        np.array_equal(alone[..., y : y + 512, :], shared[..., y : y + 512, :])
+        for y in range(0, args.block_edge, 512)
+    ):
+        raise SystemExit("the labels of blocks differ from those of one process")
+    name = f"blocks of one OME-Zarr of {args.block_edge:,}² on 2 workers over one process"
+    return [
+        f"| {name}: labels of {one['objects']:,} objects | equal | equal to the id |",
+        f"| the same: processor time, start of the workers included | ≤ 1.15 "
+        f"| {many['cpu'] / one['cpu']:.2f} ({many['cpu']:.0f} s / {one['cpu']:.0f} s) |",
+        f"| the same: wall time | | {many['seconds'] / one['seconds']:.2f} |",
+    ]
+
+
+def scale(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
+    """Measure what handing out very many tasks costs, the tasks themselves doing nothing."""
+    script, report = work / "scale.py", work / "scale.json"
+    script.write_text(_SCALE)
+    subprocess.run([sys.executable, script, str(args.tasks), report], check=True)
+    facts = json.loads(report.read_text())
+    rss = facts["rss"]
+    return [
+        f"| {args.tasks:,} block tasks that do nothing, 2 workers: time per task | ≤ 5 ms "
+        f"| {1000 * facts['seconds'] / args.tasks:.2f} ms |",
+        f"| the same: RSS of scheduler and client after 1/20, and at the end | flat "
+        f"| {rss[1] / 2**20:.0f} MiB, {rss[-1] / 2**20:.0f} MiB |",
     ]
 
 
@@ -277,6 +375,7 @@ def _same_labels(first: Path, second: Path) -> None:
 
 PARTS: dict[str, Callable[[Path, Path, argparse.Namespace], list[str]]] = {
     "many": many, "single": single, "overhead": overhead, "workers": workers, "large": large,
+    "blocks": blocks, "scale": scale,
 }  # fmt: skip
 
 
@@ -329,8 +428,6 @@ def table(facts: dict[str, Any], args: argparse.Namespace) -> str:
         "workers were compared in turns.",
         "Two workers over one by the clock was measured while other programs wanted the same "
         "two cores. It says little, and has to be measured again on a free machine.",
-        "Not there yet, so not measured: blocks of one large image as tasks of their own, and "
-        "100,000 of these.",
         f"Versions: {versions}.",
         "Command: `python benchmarks/batch.py`, with `--part` for one part at a time.",
     ]  # fmt: skip

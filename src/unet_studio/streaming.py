@@ -8,9 +8,7 @@ those of :func:`unet_studio.pipeline.segment`.
 
 from __future__ import annotations
 
-import math
-import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +19,11 @@ from unet_studio.axes import Axes
 from unet_studio.errors import OutputError
 from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.images.atomic import scratch_folder
-from unet_studio.images.limits import readable_size
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
 from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
-from unet_studio.inference.forecast import PROBABILITY_BYTES
+from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import drain, prepare
 from unet_studio.recipe import ObjectsMethod
@@ -34,6 +31,7 @@ from unet_studio.recipe import ObjectsMethod
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_studio.images.blocks import Each
     from unet_studio.inference.decision import Decision
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
@@ -185,13 +183,13 @@ def segment_to_zarr_steps(
         yield Started("loading the model")
         model = load_model(recipe.model)
     plan = resolve(recipe, model.card, volume.info, streamed=True)
-    method, notes = _checked_method(recipe, plan)
+    method, notes = checked_method(recipe, plan)
     for path in filter(None, (target, probabilities)):
-        _check_target(path)
+        check_target(path)
     with scratch_folder(target) as scratch:
-        if warning := _shortage_of_disk(plan, scratch):
+        decision = decision_of(method, plan) if probabilities is None else None
+        if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
             yield Warned(warning)
-        decision = _decision(method, plan) if probabilities is None else None
         if decision is not None:
             provisional = _scratch_array(scratch / "labels", plan, "uint8")
             steps = predict_steps(
@@ -199,7 +197,7 @@ def segment_to_zarr_steps(
             )
             prediction = yield from steps
             yield from (Warned(note) for note in notes)
-            block = _block(provisional, plan)
+            block = object_block(provisional.shape, plan)
             made = yield from take_classes(
                 prediction, method, block=block, measure=recipe.measure, check=check
             )
@@ -213,7 +211,7 @@ def segment_to_zarr_steps(
                 method,
                 provisional,
                 _known_array(scratch / "known", provisional) if method.link is not None else None,
-                block=_block(provisional, plan),
+                block=object_block(provisional.shape, plan),
                 measure=recipe.measure,
                 check=check,
             )
@@ -232,12 +230,12 @@ def segment_to_zarr_steps(
                 check=check,
             )
         yield Started("writing labels")
-        result = _finish(prediction, made, provisional, recipe, target, check, key)
+        result = finish(prediction, made, provisional, recipe, target, check, key)
         remove_files(older, target, probabilities)
         return result
 
 
-def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
+def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
     """Return the objects method with all options written out, and warnings.
 
     Whatever can not be done is refused now, before hours of prediction.
@@ -251,7 +249,7 @@ def _checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple
     return ObjectsMethod(method=method.method, options=options.model_dump(), link=link), notes
 
 
-def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
+def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     """Return what the device can decide, where that is all that is wanted of it."""
     from unet_studio.objects.methods import METHODS, parse_options
 
@@ -262,7 +260,7 @@ def _decision(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     return support.decision(parse_options(method)) if support is not None else None
 
 
-def _finish(
+def finish(
     prediction: Prediction,
     made: MadeObjects,
     provisional: Any,
@@ -270,8 +268,25 @@ def _finish(
     target: Path,
     check: Callable[[], None],
     key: str,
+    each: Each = map,
 ) -> StreamedSegmentation:
-    """Write the final store, and put together what is to be said of it."""
+    """Write the final store, and put together what is to be said of it.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    made : MadeObjects
+    provisional : array-like of int
+        The labels, axes ``[T] [Z] Y X``.
+    recipe : Recipe
+    target : Path
+    check : callable
+        Called before each slab; may raise to stop.
+    key : str
+        Of what the labels are made; goes into their marker.
+    each : callable
+        Writes the slabs: ``map``, or what has others do it.
+    """
     import zarr
 
     from unet_studio.objects.run import smallest_label_dtype
@@ -301,6 +316,7 @@ def _finish(
         metadata={"record": record, "key": key},
         labels=True,
         check=check,
+        each=each,
     )
     labels = zarr.open_array(str(target / "0"), mode="r")
     tracks = made.tracks.columns() if made.tracks is not None else {}
@@ -309,25 +325,18 @@ def _finish(
     )
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Refuse a place that holds what this program did not write.
+
+    Raises
+    ------
+    OutputError
+    """
     if path.exists() and not is_ours(path):
         raise OutputError(
             f"{path} exists and was not written by this program, so it stays. Move it away or "
             "choose another name."
         )
-
-
-def _shortage_of_disk(plan: RunPlan, folder: Path) -> str | None:
-    voxels = math.prod(plan.output_shape)
-    needed = voxels * (plan.card.out_channels * PROBABILITY_BYTES + 4)
-    free = shutil.disk_usage(folder).free
-    if needed <= free:
-        return None
-    return (
-        f"The disk of {folder.parent} has {readable_size(free)} free. Intermediate results of "
-        f"{plan.info.name!r} take up to {readable_size(needed)}, though mostly far less, as they "
-        "are compressed."
-    )
 
 
 def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:
@@ -371,10 +380,10 @@ def _known_array(path: Path, labels: Any) -> Any:
     )
 
 
-def _block(labels: Any, plan: RunPlan) -> tuple[int, ...]:
+def object_block(shape: Sequence[int], plan: RunPlan) -> tuple[int, ...]:
     """Return the blocks to make objects in: whole chunks, and no larger than the image."""
     ndim = 3 if "Z" in plan.info.axes else 2
-    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], labels.shape[-ndim:], strict=True))
+    return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape[-ndim:], strict=True))
 
 
 def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

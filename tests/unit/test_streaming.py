@@ -1,6 +1,7 @@
 """Images that do not fit into memory: through the disk, with the same labels."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import zarr
 from unet_studio import as_volume, read_image, segment, segment_to_zarr
 from unet_studio import streaming as streaming_module
 from unet_studio.errors import Cancelled, OutputError, RecipeError
-from unet_studio.events import CancelToken, TileDone
+from unet_studio.events import CancelToken, TileDone, Warned
 from unet_studio.images.zarr_marker import MARKER, is_complete
 from unet_studio.models.model import Model, build_network
 from unet_studio.models.presets import new_model
@@ -280,3 +281,27 @@ def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monk
             objects={"method": "watershed", "link": {}}, **OPTIONS,
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bytes_free", "keep", "warned"),
+    [
+        (1, False, False),  # the device decides on classes: one byte per pixel
+        (0.9, False, True),
+        (7, True, True),  # two probabilities of two bytes, and labels of four
+        (8, True, False),
+    ],
+)
+def test_the_disk_is_said_to_be_short_only_where_it_may_be(
+    tmp_path, monkeypatch, bytes_free, keep, warned
+):
+    image = field((200, 240))
+    usage = shutil.disk_usage(tmp_path)._replace(free=int(image.size * bytes_free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    model = new_model("unet-tiny", representation="classes")
+    volume, recipe, model = streaming_module.prepare(image, model, "YX", dict(OPTIONS))
+    events = streaming_module.segment_to_zarr_steps(
+        volume, recipe, tmp_path / "l.ome.zarr", model=model,
+        probabilities=tmp_path / "p.ome.zarr" if keep else None,
+    )  # fmt: skip
+    assert warned == any(isinstance(e, Warned) and "free" in e.message for e in events)

@@ -1,21 +1,20 @@
-"""A batch on dask.distributed: items are the unit, workers load the model once."""
+"""A batch on dask.distributed: workers load the model once, do items or parts of large ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from unet_studio.batch.job import ItemResult, Job, Task
+from unet_studio.batch.job import ItemResult, Job, Task, ToSplit
 from unet_studio.batch.stages import do_item
-from unet_studio.errors import ModelError, OutputError, RecipeError
+from unet_studio.batch.workers import device_here, loaded_model
+from unet_studio.errors import OutputError, RecipeError
 
 if TYPE_CHECKING:
-    from unet_studio.events import CancelToken
-    from unet_studio.models.model import Model
+    from unet_studio.events import CancelToken, Event
 
 # Tasks that the scheduler knows of at a time: its memory stays flat.
 _IN_FLIGHT = 500
@@ -30,10 +29,12 @@ def run_on_cluster(
     workers: int | None,
     scheduler: str | None,
     token: CancelToken,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[ItemResult]:
     """Do the items on dask workers, in the order in which they are ready.
 
-    An item whose worker died is given to another one; after dask's number of deaths
+    Those that are to be split (``job.split_above``) come last, one after the other, each by
+    all workers. An item whose worker died is given to another one; after dask's number of deaths
     (``distributed.scheduler.allowed-failures``, 3) it fails alone.
 
     Parameters
@@ -46,6 +47,8 @@ def run_on_cluster(
         Address of a scheduler to use instead.
     token : CancelToken
         Looked at all the time; items that workers have begun are not waited for.
+    on_event : callable, optional
+        Called with the events of items that are split.
 
     Raises
     ------
@@ -66,7 +69,35 @@ def run_on_cluster(
         ) from None
     with ExitStack() as stack:
         client = stack.enter_context(_client(distributed, stack, workers, scheduler))
-        yield from _results(distributed, client, tasks, job, token, bool(workers))
+        large: list[Task] = []
+        for result in _results(distributed, client, tasks, job, token, bool(workers)):
+            if isinstance(result, ToSplit):
+                large.append(result.task)
+            else:
+                yield result
+        for task in large:
+            yield _by_blocks(distributed, client, task, job, token, bool(workers), on_event)
+
+
+def _by_blocks(
+    distributed: Any,
+    client: Any,
+    task: Task,
+    job: Job,
+    token: CancelToken,
+    ours: bool,
+    on_event: Callable[[Event], None] | None,
+) -> ItemResult:
+    from unet_studio.batch.blocks import do_blocks
+    from unet_studio.batch.crew import Crew
+
+    each = Crew(client, token).each
+    done = do_blocks(task, job, each, token, spread=ours, on_event=on_event)
+    if done is not None:
+        return done
+    (alone,) = _results(distributed, client, [task], replace(job, split_above=0), token, ours)
+    assert isinstance(alone, ItemResult)
+    return alone
 
 
 def _client(distributed: Any, stack: ExitStack, workers: int | None, scheduler: str | None) -> Any:
@@ -91,7 +122,7 @@ def _client(distributed: Any, stack: ExitStack, workers: int | None, scheduler: 
 
 def _results(
     distributed: Any, client: Any, tasks: Sequence[Task], job: Job, token: CancelToken, ours: bool
-) -> Iterator[ItemResult]:
+) -> Iterator[ItemResult | ToSplit]:
     waiting = iter(tasks)
     running: dict[Any, Task] = {}
     done = distributed.as_completed(loop=client.loop)
@@ -110,9 +141,9 @@ def _results(
         yield _result_of(future, running.pop(future))
 
 
-def _result_of(future: Any, task: Task) -> ItemResult:
+def _result_of(future: Any, task: Task) -> ItemResult | ToSplit:
     if future.status == "finished":
-        result: ItemResult = future.result()
+        result: ItemResult | ToSplit = future.result()
         return result
     error = future.exception() if future.status == "error" else None
     reason = (
@@ -125,59 +156,21 @@ def _result_of(future: Any, task: Task) -> ItemResult:
     return ItemResult(item.name, "failed", reason=reason, path=str(item.path), series=item.series)
 
 
-def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult:
-    """Do one item on a worker.
+def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult | ToSplit:
+    """Do one item on a worker, unless it is to be done by many.
 
     Parameters
     ----------
     task : Task
     job : Job
     spread : bool
-        Take one GPU for each worker, if there are several. Workers that others started
-        were given theirs by them.
+        As for :func:`unet_studio.batch.workers.device_here`.
 
     Raises
     ------
     ModelError
         If the worker sees another model file than the one the batch was started with.
     """
-    model = _loaded(job.recipe.model, job.model_sha256)
-    if spread:
-        from distributed import get_worker
-
-        from unet_studio.inference.devices import likely_devices
-
-        device = own_device(job.recipe.device, get_worker().name, likely_devices())
-        job = replace(job, recipe=job.recipe.model_copy(update={"device": device}))
-    return do_item(task, job, model)
-
-
-def own_device(asked: str, worker: object, devices: Sequence[str]) -> str:
-    """Return the device of one of several workers: GPUs are dealt out in turn.
-
-    Parameters
-    ----------
-    asked : str
-        That of the recipe. Only "auto" and "cuda", which stand for all GPUs, are dealt out.
-    worker : object
-        Name of the worker: a number, where this program started it.
-    devices : sequence of str
-        Those of the computer.
-    """
-    gpus = [name for name in devices if name.startswith("cuda:")]
-    if asked not in ("auto", "cuda") or not gpus or not str(worker).isdigit():
-        return asked
-    return gpus[int(str(worker)) % len(gpus)]
-
-
-@lru_cache(maxsize=1)  # once per worker process, not once per item
-def _loaded(reference: str, sha256: str) -> Model:
-    from unet_studio.models.model import load_model
-
-    model = load_model(reference)
-    if model.sha256 != sha256:
-        raise ModelError(
-            f"The model {reference} of this worker is not the one that the batch was started "
-            "with. Put the same file under the same path on all machines."
-        )
-    return model
+    model = loaded_model(job.recipe.model, job.model_sha256)
+    recipe = job.recipe.model_copy(update={"device": device_here(job.recipe.device, spread)})
+    return do_item(task, replace(job, recipe=recipe), model)

@@ -58,6 +58,9 @@ class Job:
         Write a small picture of each result on its image.
     into_zarr : str
         Name of the labels inside images that are OME-Zarrs; empty if they go elsewhere.
+    split_above : int
+        Images of more pixels (voxels) than this are shared out to all workers; 0 for none.
+        Decides nothing about the result.
     """
 
     recipe: Recipe
@@ -67,6 +70,7 @@ class Job:
     redo: bool = False
     overlays: bool = False
     into_zarr: str = ""
+    split_above: int = 0
 
     @property
     def key(self) -> str:
@@ -123,6 +127,13 @@ class ItemResult:
     unit: str = ""
     path: str = ""
     series: int = 0
+
+
+@dataclass(frozen=True)
+class ToSplit:
+    """Says of an item that it is for all workers, not for the one that was asked."""
+
+    task: Task
 
 
 def item_key(job: Job, item: Item) -> str:

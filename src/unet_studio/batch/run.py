@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Images that wait read, and predictions that wait for their objects.
 _AHEAD, _BEHIND = 2, 2
+# Pixels (voxels) of an image that is worth to be shared out.
+SPLIT_ABOVE = 64_000_000
 
 
 @dataclass
@@ -111,6 +113,7 @@ def run_batch(
     into_zarr: str = "",
     workers: int | None = None,
     scheduler: str | None = None,
+    split_above: int = SPLIT_ABOVE,
     token: CancelToken | None = None,
     on_result: Callable[[ItemResult, BatchReport], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -148,12 +151,15 @@ def run_batch(
     scheduler : str, optional
         Address of a dask scheduler, such as ``"tcp://node1:8786"``. Its workers have to
         see the inputs, the output and the model under the same paths.
+    split_above : int
+        Images of more pixels (voxels) than this, whose labels go to an OME-Zarr, are cut
+        and done by all workers together; 0 for none. The labels are the same.
     token : CancelToken, optional
         Looked at between tiles, items, and blocks of the objects step. Set, too, when
         the batch ends early for another reason.
     on_result, on_event : callable, optional
         Called with each item's result and the report so far, and with the events of runs
-        in this process.
+        in this process and of images that all workers do together.
 
     Returns
     -------
@@ -179,12 +185,14 @@ def run_batch(
     model = load_model(recipe.model)
     planned_device(recipe)  # what is impossible is refused once, not for each image
     job = Job(recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr)
+    token = token or CancelToken()
     if workers or scheduler:
         from unet_studio.batch.cluster import run_on_cluster
 
-        results = run_on_cluster(plan.tasks, job, workers, scheduler, token or CancelToken())
+        job = replace(job, split_above=split_above)
+        results = run_on_cluster(plan.tasks, job, workers, scheduler, token, on_event)
     else:
-        results = _run_here(plan.tasks, job, model, token or CancelToken(), on_event)
+        results = _run_here(plan.tasks, job, model, token, on_event)
     return _collect(plan, job, output, results, parquet, on_result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from unet_studio.batch.inside import check_inside, list_labels
 from unet_studio.batch.job import ItemResult as Result
-from unet_studio.batch.job import Job, Task, finished_record, item_key
+from unet_studio.batch.job import Job, Task, ToSplit, finished_record, item_key
 from unet_studio.batch.results import (
     OVERLAY,
     Made,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from unet_studio.images.volume import Volume
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
+    from unet_studio.streaming import StreamedSegmentation
 
 # Smaller images are read ahead whole; larger ones tile by tile, as always.
 _READ_AHEAD_BYTES = 256 * 2**20
@@ -81,7 +83,7 @@ def open_item(task: Task, job: Job) -> Opened | Result:
         volume = read_image(task.item.path, job.recipe.axes, series=task.item.series)
         key = key or item_key(job, task.item)
         size = np.prod(volume.info.shape, dtype=float) * volume.info.dtype.itemsize
-        if size <= _READ_AHEAD_BYTES and not job.through_disk:
+        if size <= _READ_AHEAD_BYTES and not job.through_disk and not _is_large(volume, job):
             volume = volume.in_memory()
         return Opened(task, volume, key, began)
     except Exception as error:  # whatever is wrong with one image, the others are done
@@ -155,9 +157,28 @@ def _streamed(
         beside=task.target if task.inside is not None else None, key=opened.key,
     )  # fmt: skip
     result = drain(steps, on_event)
+    result = with_intensities(result, volume, token.raise_if_cancelled)
+    return finish_streamed(opened, job, result, target, kept)
+
+
+def finish_streamed(
+    opened: Opened, job: Job, result: StreamedSegmentation, target: Path, kept: Path | None
+) -> Result:
+    """Write what goes beside the labels of a streamed run.
+
+    Parameters
+    ----------
+    opened : Opened
+    job : Job
+    result : StreamedSegmentation
+        With its intensities.
+    target, kept : Path
+        As :func:`~unet_studio.batch.results.stream_targets` returned them.
+    """
+    task = opened.task
+    labels = task.inside or target
     if task.inside is not None:
         list_labels(task.inside)
-    result = with_intensities(result, volume, token.raise_if_cancelled)
     after = task.target if task.inside is not None else target
     files = write_tables(
         result, after, task.item.path, labels, kept, _picture(opened, job, result),
@@ -196,14 +217,44 @@ def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
         return failed(task, error, opened.began)
 
 
-def do_item(task: Task, job: Job, model: Model) -> Result:
-    """Take one item through all stages, one after the other."""
+def do_item(task: Task, job: Job, model: Model) -> Result | ToSplit:
+    """Take one item through all stages, one after the other, unless it is to be split."""
     opened = open_item(task, job)
     if isinstance(opened, Result):
         return opened
+    try:
+        if _is_large(opened.volume, job) and _can_split(opened, job, model):
+            return ToSplit(task)
+    except Exception as error:
+        return failed(task, error, opened.began)
     token = CancelToken()  # nobody can set it from another machine
     predicted = predict_item(opened, job, model, token)
     return predicted if isinstance(predicted, Result) else finish_item(predicted, job, token)
+
+
+def _is_large(volume: Volume, job: Job) -> bool:
+    voxels = math.prod(volume.info.length(a) for a in "TZYX")
+    return 0 < job.split_above < voxels
+
+
+def _can_split(opened: Opened, job: Job, model: Model) -> bool:
+    """Whether an image can be shared out to many, with the result of one.
+
+    Not if tiles are averaged or the image is prepared as a whole, if objects are linked
+    through time, or if the result of one would be no OME-Zarr.
+    """
+    from unet_studio.inference.plan import resolve
+    from unet_studio.inference.spread import can_spread
+    from unet_studio.streaming import checked_method
+
+    task = opened.task
+    plan = resolve(job.recipe, model.card, opened.volume.info)
+    if not can_spread(plan):
+        return False
+    same = task.inside is not None or task.target.name.endswith(".ome.zarr")
+    if not (same or job.through_disk or plan.needs_streaming):
+        return False
+    return checked_method(job.recipe, plan)[0].link is None
 
 
 def _picture(opened: Opened, job: Job, result: Made) -> Picture | None:

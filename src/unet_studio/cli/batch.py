@@ -18,12 +18,15 @@ from rich.progress import (
 )
 
 from unet_studio.cli.console import SOME_FAILED, complain, err, say
+from unet_studio.events import Event, Started, TileDone
 
 if TYPE_CHECKING:
     from unet_studio.batch.job import ItemResult
     from unet_studio.batch.run import BatchPlan, BatchReport
     from unet_studio.recipe import Recipe
 
+Draw = Callable[["ItemResult", "BatchReport"], None]
+Follow = Callable[[Event], None]
 _NAMED_FAILURES = 20
 
 
@@ -75,6 +78,15 @@ def batch_command(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler, such as tcp://node1:8786.")
     ] = None,
+    split_above: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="MEGAPIXELS",
+            help="Have all workers do an image together if it is larger than this (in 3D: "
+            "megavoxels) and its labels go to an OME-Zarr; 0 for never.",
+        ),
+    ] = 64,
 ) -> None:
     """Segment many images with one recipe; run it again to go on where it stopped.
 
@@ -92,11 +104,12 @@ def batch_command(
         if _preview(chosen, plan_batch(inputs, output, into_zarr=into_zarr)):
             raise typer.Exit(SOME_FAILED)
         return
-    with _progress() as draw:
+    with _progress() as (draw, follow):
         report = run_batch(
             chosen, inputs, output, probabilities=probabilities, through_disk=through_disk,
             redo=redo, parquet=parquet, overlays=overlays, into_zarr=into_zarr, workers=workers,
-            scheduler=scheduler, on_result=draw,
+            scheduler=scheduler, split_above=split_above * 10**6, on_result=draw,
+            on_event=follow,
         )  # fmt: skip
     _sum_up(report, output)
 
@@ -111,23 +124,34 @@ def recipe_command(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[ItemResult, BatchReport], None]]:
-    """Yield a function that prints each item and, on a terminal, draws a bar."""
+def _progress() -> Iterator[tuple[Draw, Follow | None]]:
+    """Yield a function that prints each item, and one for what goes on inside of one.
+
+    On a terminal both draw bars; elsewhere there is no second one.
+    """
     if not err.is_terminal:
-        yield lambda result, report: _print(result, _count(report), report.total)
+        yield lambda result, report: _print(result, _count(report), report.total), None
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as progress:
         bar = progress.add_task("batch", total=None)
+        inner = progress.add_task("", total=None, visible=False)
 
         def draw(result: ItemResult, report: BatchReport) -> None:
             _print(result, _count(report), report.total)
             words = f"{escape(_shown(result.name))}, {len(report.failed)} failed"
             progress.update(bar, description=words, completed=_count(report), total=report.total)
+            progress.update(inner, visible=False)
 
-        yield draw
+        def follow(event: Event) -> None:
+            if isinstance(event, Started):
+                progress.reset(inner, description=f"  {event.stage}", total=event.total or None)
+            elif isinstance(event, TileDone):
+                progress.update(inner, completed=event.done, total=event.total, visible=True)
+
+        yield draw, follow
 
 
 def _count(report: BatchReport) -> int:

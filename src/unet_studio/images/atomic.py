@@ -97,7 +97,7 @@ def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_folder(partial)
         restore(old, target)
 
 
@@ -117,7 +117,20 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_folder(folder)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder in which others may still be writing.
+
+    It gets another name first: who opens a file by the old name finds none, and nothing is
+    added to what is being removed.
+    """
+    gone = folder.with_name(_tag(PARTIAL))
+    with suppress(OSError):  # it may not be there; Windows keeps it while a file is open
+        folder.rename(gone)
+    for path in (gone, folder):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def cannot_write(target: Path, error: OSError) -> OutputError:

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Each(Protocol):
+    """Who does a piece of work on each of many items: the builtin ``map``, or many workers.
+
+    Results come in the order of the items. Work and items have to be values that can
+    travel, and work may be done twice: it must not matter.
+    """
+
+    def __call__(
+        self, work: Callable[[Item], Result], items: Iterable[Item], /
+    ) -> Iterator[Result]:
+        """Return the results of ``work(item)``."""
+        ...
+
 
 # Reading again is only for the message; beyond so many blocks it takes too long.
 _MOST_BLOCKS = 64

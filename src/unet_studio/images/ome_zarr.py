@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
 from unet_studio.errors import ImageError
 from unet_studio.images.atomic import atomic_folder
-from unet_studio.images.blocks import whole_chunks
+from unet_studio.images.blocks import Each, whole_chunks
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, declared_bytes
 from unet_studio.images.units import unit_name
@@ -210,6 +212,7 @@ def write_chunked(
     metadata: Mapping[str, Any],
     labels: bool,
     check: Callable[[], None] | None = None,
+    each: Each = map,
 ) -> Path:
     """Write an OME-Zarr 0.5 of any size, a slab at a time.
 
@@ -228,6 +231,8 @@ def write_chunked(
         Add a pyramid, and say that these are labels.
     check : callable, optional
         Called before each slab; may raise to stop.
+    each : callable
+        Writes the slabs, which share no chunk: ``map``, or what has others do it.
 
     Raises
     ------
@@ -243,7 +248,9 @@ def write_chunked(
         for number, factor in enumerate(factors):
             # Each level of the pyramid is made of the one before.
             step = 1 if factor == 1 else 2
-            source = _write_level(group, str(number), source, axes, np.dtype(dtype), step, check)
+            source = _write_level(
+                group, str(number), source, axes, np.dtype(dtype), step, check, each
+            )
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
         write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
     return target
@@ -270,6 +277,7 @@ def _write_level(
     dtype: np.dtype[Any],
     step: int,
     check: Callable[[], None] | None,
+    each: Each,
 ) -> Any:
     """Write one level, keeping every ``step``-th pixel of a plane of ``source``."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -289,13 +297,33 @@ def _write_level(
         # Background too: else a lost chunk could not be told from an empty one.
         config={"write_empty_chunks": True},
     )
-    for region in _slabs(shape, chunks, dtype.itemsize * step**2):
+    slabs = _slabs(shape, chunks, dtype.itemsize * step**2)
+    for _ in each(partial(_write_slab, source, stored, steps), _checked(slabs, check)):
+        pass
+    return stored
+
+
+def _checked(
+    slabs: Iterator[tuple[slice, ...]], check: Callable[[], None] | None
+) -> Iterator[tuple[slice, ...]]:
+    for slab in slabs:
         if check is not None:
             check()
-        read = tuple(slice(r.start * s, r.stop * s) for r, s in zip(region, steps, strict=True))
-        values = np.asarray(source[read])[tuple(slice(None, None, s) for s in steps)]
-        stored[region] = values.astype(dtype, copy=False)
-    return stored
+        yield slab
+
+
+def _write_slab(
+    source: ArrayLike, stored: Any, steps: list[int], region: tuple[slice, ...]
+) -> None:
+    read = tuple(slice(r.start * s, r.stop * s) for r, s in zip(region, steps, strict=True))
+    values = np.asarray(source[read])[tuple(slice(None, None, s) for s in steps)]
+    stored[region] = values.astype(stored.dtype, copy=False)
+    # On another machine this may end after a cancel. Zarr made the removed folder anew then,
+    # without the group's own file.
+    folder = Path(stored.store.root)
+    if not (folder / "zarr.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ImageError(f"{folder} was removed while it was being written.")
 
 
 def _slabs(

@@ -190,6 +190,7 @@ class Executor:
         try:
             if self._network is None:
                 self._network = self._prepared()
+                self._transfer.settle()
             with torch.inference_mode(), full_precision():
                 tensor = self._transfer.put(blocks, self._ready)
                 with self._transfer.computing():

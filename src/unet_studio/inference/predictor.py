@@ -6,10 +6,11 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ _SURELY_NOT = -50.0
 
 
 @dataclass(frozen=True)
-class _Job:
+class TileJob:
     """One tile of one frame."""
 
     frame: tuple[tuple[str, int], ...]
@@ -57,7 +58,7 @@ class _Job:
 
 
 # Tiles, what was read for each, and where that is not finite.
-_Batch = tuple[list[_Job], list[Any], list[Any]]
+_Batch = tuple[list[TileJob], list[Any], list[Any]]
 
 
 def predict_steps(
@@ -116,11 +117,8 @@ def predict_steps(
     devices, notice = open_devices(planned_device(plan.recipe), plan.tile_count)
     warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
     yield Started("measuring intensities")
-    normalisation = plan.recipe.normalisation or model.card.normalisation
-    scaling = measure_scaling(
-        volume, plan.channels, normalisation, plan.channel_map.mix, token.raise_if_cancelled
-    )
-    warnings += _intensity_warnings(scaling, plan)
+    scaling = scaling_of(volume, model.card, plan, token.raise_if_cancelled)
+    warnings += intensity_warnings(scaling, plan)
     yield from (Warned(text) for text in warnings)
     yield Started("predicting", plan.tile_count)
     axes = volume.axes.with_channels()
@@ -137,7 +135,7 @@ def predict_steps(
         stop = LinkedToken(token)
         intake = Intake(scaling, plan.channel_map)
         executors = make_executors(model, plan, devices, numerics, keep, stop, intake)
-        run = _Run(volume, model.card, plan, scaling, executors, keep)
+        run = TileRun(volume, model.card, plan, scaling, executors, keep)
         bad = yield from run.fill(output, axes.names, token, stop)
         if plan.views:
             yield from average_views(volume, plan, output, axes.names, run.of_planes(token, stop))
@@ -145,16 +143,21 @@ def predict_steps(
         numerics = executors[0].numerics
         warnings += run.notices
         if bad:
-            warnings.append(
-                f"{bad:,} pixels of {plan.info.name!r} are NaN or infinite; they count as "
-                "background."
-            )
+            warnings.append(lost_warning(bad, plan))
             yield Warned(warnings[-1])
     seconds = time.perf_counter() - began
     trials = as_record(remembered(model.card, used[0]))
     record = run_record(plan, model, scaling, used, numerics, trials, seconds, warnings)
     kind = "classes" if isinstance(keep, Decision) else keep
     return Prediction(output, axes, model.card, plan.info, record, tuple(warnings), kind)
+
+
+def scaling_of(
+    volume: Volume, card: ModelCard, plan: RunPlan, check: Callable[[], None] | None = None
+) -> Scaling:
+    """Measure the scaling that a recipe, or else the model, asks for."""
+    normalisation = plan.recipe.normalisation or card.normalisation
+    return measure_scaling(volume, plan.channels, normalisation, plan.channel_map.mix, check)
 
 
 def output_shape(plan: RunPlan) -> tuple[int, ...]:
@@ -184,7 +187,9 @@ def make_background(
 
 
 @dataclass(frozen=True)
-class _Run:
+class TileRun:
+    """The tiles of one image: reads, predicts and writes them."""
+
     volume: Volume
     card: ModelCard
     plan: RunPlan
@@ -214,18 +219,23 @@ class _Run:
                 token.raise_if_cancelled()
                 yield from self._told()
                 for job, value, lost in zip(jobs, values, missing, strict=True):
-                    if lost is not None:
-                        make_background(value, lost[job.tile.local], self.card, self.keep)
-                        bad += self._new(job.tile, lost[job.tile.local])
+                    bad += self.clean(job, value, lost)
                     if blended is None:
-                        region = _region(names, job.frame, job.tile.write)
+                        region = region_of(names, job.frame, job.tile.write)
                         writer.put(region, value if "C" in names else value[0])
                     elif slab := blended.add(job.tile, value):
-                        writer.put(_region(names, job.frame, slab.region), slab.mean)
+                        writer.put(region_of(names, job.frame, slab.region), slab.mean)
                 done += len(jobs)
                 yield TileDone(done, self.plan.tile_count)
             token.raise_if_cancelled()
         return bad
+
+    def clean(self, job: TileJob, value: NDArray[Any], lost: NDArray[np.bool_] | None) -> int:
+        """Make background where a tile is not finite; return how many pixels these are."""
+        if lost is None:
+            return 0
+        make_background(value, lost[job.tile.local], self.card, self.keep)
+        return self._new(job.tile, lost[job.tile.local])
 
     def _told(self) -> Iterator[Warned]:
         """Tell what executors had to change; what two of them say only once."""
@@ -256,8 +266,8 @@ class _Run:
     def _read_ahead(self) -> Generator[_Batch, None, None]:
         """Yield batches of tiles, the next ones being read while one is at work."""
 
-        def read(jobs: list[_Job]) -> _Batch:
-            pairs = [self._read(job) for job in jobs]
+        def read(jobs: list[TileJob]) -> _Batch:
+            pairs = [self.read(job) for job in jobs]
             return jobs, [block for block, _ in pairs], [lost for _, lost in pairs]
 
         count = self._threads if self.volume.concurrent else 1
@@ -289,18 +299,23 @@ class _Run:
             fresh.append(slice(max(0, max(before, default=0) - span.keep_start), None))
         return int(lost[tuple(fresh)].sum())
 
-    def _batches(self) -> Iterator[list[_Job]]:
-        outer = [a for a in "TZ" if a in self.volume.axes and a not in spatial_axes(self.card)]
-        tiles = self.plan.tiles.tiles()
-        jobs = (
-            _Job(tuple(zip(outer, index, strict=True)), tile)
-            for index in itertools.product(*(range(self.plan.info.length(a)) for a in outer))
-            for tile in tiles
-        )
+    def _batches(self) -> Iterator[list[TileJob]]:
+        jobs = map(self.job, range(len(self._tiles) * self.plan.frames))
         while batch := list(itertools.islice(jobs, self.plan.batch)):
             yield batch
 
-    def _read(self, job: _Job) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    @cached_property
+    def _tiles(self) -> list[Tile]:
+        return self.plan.tiles.tiles()
+
+    def job(self, number: int) -> TileJob:
+        """Return a tile of a frame: tiles are counted frame by frame."""
+        tiles, outer = self._tiles, outer_axes(self.plan)
+        frame, tile = divmod(number, len(tiles))
+        index = np.unravel_index(frame, [self.plan.info.length(a) for a in outer])
+        return TileJob(tuple(zip(outer, map(int, index), strict=True)), tiles[tile])
+
+    def read(self, job: TileJob) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Read and pad one tile.
 
         Returns the tile as it is stored, (C, [Z,] Y, X), and where it is not finite, bool
@@ -337,7 +352,17 @@ def _predict(executor: Executor, batch: _Batch) -> list[NDArray[Any]]:
     return executor.run(blocks, [job.tile for job in jobs])
 
 
-def _region(
+def outer_axes(plan: RunPlan) -> str:
+    """Return the axes whose every position is an image of its own to the network."""
+    return "".join(a for a in "TZ" if a in plan.info.axes and a not in spatial_axes(plan.card))
+
+
+def lost_warning(count: int, plan: RunPlan) -> str:
+    """Say that pixels are not finite."""
+    return f"{count:,} pixels of {plan.info.name!r} are NaN or infinite; they count as background."
+
+
+def region_of(
     names: str, frame: tuple[tuple[str, int], ...], part: tuple[slice, ...]
 ) -> tuple[slice | int, ...]:
     """Where in the whole output a part of a frame goes."""
@@ -346,7 +371,8 @@ def _region(
     return tuple(positions.get(a, slice(None)) for a in names)
 
 
-def _intensity_warnings(scaling: Scaling, plan: RunPlan) -> list[str]:
+def intensity_warnings(scaling: Scaling, plan: RunPlan) -> list[str]:
+    """Say which channels are constant."""
     constant = scaling.constant_channels
     if not constant:
         return []

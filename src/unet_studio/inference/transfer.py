@@ -31,6 +31,9 @@ Prepare = Callable[[torch.Tensor], torch.Tensor]
 class Transfer(Protocol):
     """Copies to and from a device."""
 
+    def settle(self) -> None:
+        """Let the network's work wait for its weights, which the caller has just copied."""
+
     def put(self, blocks: Sequence[NDArray[Any]], prepare: Prepare) -> torch.Tensor:
         """Return tiles (C, [Z,] Y, X) of one shape as a batch on the device, prepared."""
 
@@ -51,6 +54,9 @@ class DirectTransfer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+
+    def settle(self) -> None:
+        """Nothing has to wait: weights and work are in one stream."""
 
     def put(self, blocks: Sequence[NDArray[Any]], prepare: Prepare) -> torch.Tensor:
         """Return tiles as a batch on the device."""
@@ -108,6 +114,14 @@ class StreamTransfer:
         self._empty = empty or partial(torch.empty, pin_memory=True)
         self._in, self._out = cuda.Stream(device), cuda.Stream(device)
         self._done: Any = None  # when the network's work on the last tile ends
+
+    def settle(self) -> None:
+        """Let the network's work wait for its weights.
+
+        They are copied, converted and put in order in the caller's stream, and such
+        streams as ours do not wait for that one by themselves.
+        """
+        self._work.stream.wait_stream(self._cuda.current_stream(self._device))
 
     def put(self, blocks: Sequence[NDArray[Any]], prepare: Prepare) -> torch.Tensor:
         """Start to copy tiles; the work that follows waits for them on the device."""

@@ -14,7 +14,10 @@ from unet_studio.errors import ImageError, OutputError, UNetStudioError
 from unet_studio.models.card import Representation
 from unet_studio.objects.grid import Grid, Region, origin, within
 from unet_studio.objects.methods import Method, Support
-from unet_studio.objects.pieces import BlockPieces, block_pieces
+from unet_studio.objects.pieces import BlockPieces, Outline, block_pieces
+
+# First pixel, size, sum of the coordinates and box of objects.
+Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass
@@ -96,6 +99,10 @@ class BlockTask:
         self.check()
         bounds = self.grid.bounds(number)
         return block_pieces(self.values(self.read(bounds)), bounds, self.grid, self.diagonal)
+
+    def outline(self, number: int) -> Outline:
+        """Find the pieces of a block, and return what other blocks have to know of them."""
+        return self.find(number).outline
 
     def stored(self, region: Region) -> NDArray[Any]:
         """Read labels back.
@@ -279,9 +286,21 @@ class ObjectTable:
         self.count += len(ids)
         return new
 
-    def columns(
-        self,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def join(self, other: Columns) -> None:
+        """Add objects that were counted elsewhere, in their order there.
+
+        Parameters
+        ----------
+        other : tuple of array
+            As :meth:`columns` returns them.
+        """
+        for mine, theirs in zip(
+            (self._first, self._sizes, self._sums, self._boxes), other, strict=True
+        ):
+            mine.append(theirs)
+        self.count += len(other[0])
+
+    def columns(self) -> Columns:
         """Return first pixel, size, sum of the coordinates and box of all objects.
 
         Axes (object,), (object,), (object, axis) and (object, axis, 2).

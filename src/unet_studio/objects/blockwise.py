@@ -133,11 +133,11 @@ def label_blocks(
     OutputError
         If the labels can not be written, or the ids do not fit.
     """
-    task = _task(probabilities, output, method, representation, block, limit, check)
+    task = block_task(probabilities, output, method, representation, block, limit, check)
     return _with_memory(task, _run(task, offset))
 
 
-def _task(
+def block_task(
     probabilities: Any,
     output: Any,
     method: ObjectsMethod,
@@ -243,30 +243,30 @@ def _run(task: BlockTask, offset: int) -> Progress:
         return BlockLabelling(task.highest, *empty)
     table = ObjectTable(grid.shape)
     total = 3 * grid.size
-    pieces = yield from _counted(map_pieces(grid, task.diagonal, task.find), 0, total)
+    pieces = yield from counted(map_pieces(grid, task.diagonal, task.outline), 0, total)
     chosen = beyond_limit(task, pieces.boxes)
     blocks = blocks_of(pieces, chosen)
     total += len(blocks)
-    yield from _counted(_label_whole(task, pieces, chosen, table), grid.size, total)
+    yield from counted(_label_whole(task, pieces, chosen, table), grid.size, total)
     whole = table.count
     parts = label_in_parts(task, pieces, chosen, blocks, table)
-    links = yield from _counted(parts, 2 * grid.size, total)
+    links = yield from counted(parts, 2 * grid.size, total)
     warnings: tuple[str, ...] = ()
     if not task.method.makes_objects:
         if blocks:
             warnings = (warning_of_classes(task, int(chosen.sum())),)
         yield total, total
         return BlockLabelling(task.highest, *empty, warnings)
-    new, sizes, centroids, boxes = _numbered(table, links)
+    new, sizes, centroids, boxes = numbered(table, links)
     if blocks:
         made = len(np.unique(new[whole + 1 :]))
         warnings = (warning_of_objects(task, int(chosen.sum()), made),)
     task.ensure_room(len(sizes) + offset)
-    yield from _counted(_renumber(task, new, offset), total - grid.size, total)
+    yield from counted(_renumber(task, new, offset), total - grid.size, total)
     return BlockLabelling(len(sizes), sizes, centroids, boxes, warnings)
 
 
-def _counted(
+def counted(
     steps: Generator[int, None, Result], done: int, total: int
 ) -> Generator[tuple[int, int], None, Result]:
     """Add up the steps of one pass."""
@@ -284,14 +284,14 @@ def _label_whole(
 ) -> Generator[int, None, None]:
     """Label every piece that can be seen as a whole."""
     for number in range(task.grid.size):
-        for box, keep in _regions(task, pieces, oversized, number):
+        for box, keep in regions_of(task, pieces, oversized, number):
             task.check()
             label_region(task, box, keep, table)
             yield 0
         yield 1
 
 
-def _regions(
+def regions_of(
     task: BlockTask, pieces: PieceMap, oversized: NDArray[np.bool_], number: int
 ) -> Iterator[tuple[NDArray[np.int64], Keep]]:
     """Yield what to look at for the pieces at home in a block.
@@ -325,7 +325,7 @@ def _same_box(box: NDArray[np.int64], boxes: NDArray[np.int64]) -> NDArray[np.bo
     return np.asarray((boxes == box).all(axis=(1, 2)))
 
 
-def _numbered(
+def numbered(
     table: ObjectTable, links: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Give the objects numbers in scan order, those that are linked the same.

@@ -11,13 +11,14 @@ import numpy as np
 from unet_studio.images.blocks import whole_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from unet_studio.axes import Axes
     from unet_studio.images.volume import Volume
 
+Region = dict[str, slice]
 # So many pixels are looked at in one go.
 _BLOCK = 4_000_000
 
@@ -60,29 +61,114 @@ def add_intensities(
     R. J. LeVeque, "Algorithms for computing the sample variance" (The American Statistician
     37, 1983, equation 2.1), which does not lose digits where the mean is large.
     """
-    rows = len(table["label"])
-    channels = volume.info.channels
-    sums = _Sums.empty(rows, channels)
-    canonical = axes.canonical.names
-    for region in _regions(labels, axes.names):
+
+    def look(region: Region) -> PartSums | None:
         if check is not None:
             check()
-        part = np.asarray(labels[tuple(region[a] for a in axes.names)])
-        if not part.any():
+        return sum_region(labels, axes, volume, region)
+
+    return join_intensities(table, volume.info.channels, map(look, regions_of(labels, axes)))
+
+
+def join_intensities(
+    table: Mapping[str, NDArray[Any]], channels: int, parts: Iterable[PartSums | None]
+) -> dict[str, NDArray[Any]]:
+    """Put together what was summed of the regions of an image.
+
+    Parameters
+    ----------
+    table : mapping of str to array
+        As for :func:`add_intensities`.
+    channels : int
+        Of the image.
+    parts : iterable of PartSums or None
+        As :func:`sum_region` returns them, in the order of :func:`regions_of`.
+
+    Returns
+    -------
+    dict of str to array
+        As :func:`add_intensities` returns it.
+    """
+    sums = _Sums.empty(len(table["label"]), channels)
+    known: tuple[int | None, NDArray[np.int64], NDArray[np.int64]] | None = None
+    for part in parts:
+        if part is None:
             continue
-        wanted: dict[str, slice | int] = dict(region)
-        frame = None
-        if "T" in axes.names:
-            frame = int(region["T"].start)
-            wanted["T"] = frame
-        part = np.transpose(part, [axes.names.index(a) for a in canonical])
-        part = part[0] if frame is not None else part
-        sums.add(part, volume.read(wanted), *_rows_of(table, frame))
+        if known is None or known[0] != part.frame:  # regions come frame by frame
+            known = part.frame, *_rows_of(table, part.frame)
+        _, ids, rows = known
+        sums.add(rows[np.searchsorted(ids, part.ids)], part)
     return {**table, **sums.columns()}
 
 
-def _regions(labels: Any, names: str) -> Iterator[dict[str, slice]]:
+@dataclass(frozen=True)
+class PartSums:
+    """What one region says of the objects in it.
+
+    Attributes
+    ----------
+    frame : int or None
+    ids, count : array of int64, axes (object,)
+    mean, squares, low, high : array of float64, axes (channel, object)
+        ``squares`` are those of the deviations from ``mean``, added up.
+    """
+
+    frame: int | None
+    ids: NDArray[np.int64]
+    count: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def sum_region(labels: Any, axes: Axes, volume: Volume, region: Region) -> PartSums | None:
+    """Sum up the intensities of the objects in a region; None if there is none.
+
+    Parameters
+    ----------
+    labels, axes, volume
+        As for :func:`add_intensities`.
+    region : dict of str to slice
+        One of :func:`regions_of`.
+    """
+    part = np.asarray(labels[tuple(region[a] for a in axes.names)])
+    if not part.any():
+        return None
+    wanted: dict[str, slice | int] = dict(region)
+    frame = None
+    if "T" in axes.names:
+        frame = int(region["T"].start)
+        wanted["T"] = frame
+    part = np.transpose(part, [axes.names.index(a) for a in axes.canonical.names])
+    part = part[0] if frame is not None else part
+    return _sums_of(frame, part, volume.read(wanted))
+
+
+def _sums_of(frame: int | None, labels: NDArray[Any], image: NDArray[Any]) -> PartSums:
+    """Sum up a block: labels ([Z,] Y, X), image (C, [Z,] Y, X)."""
+    inside = labels != 0
+    found = labels[inside].astype(np.int64)
+    order = np.argsort(found, kind="stable")
+    found = found[order]
+    starts = np.flatnonzero(np.diff(found, prepend=-1))
+    count = np.diff(starts, append=len(found))
+    made: list[list[NDArray[np.float64]]] = [[], [], [], []]
+    for plane in image:
+        values = plane[inside][order].astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # images may hold NaN
+            mean = np.add.reduceat(values, starts) / count
+            off = (values - np.repeat(mean, count)) ** 2
+            made[0].append(mean)
+            made[1].append(np.add.reduceat(off, starts))
+            made[2].append(np.minimum.reduceat(values, starts))
+            made[3].append(np.maximum.reduceat(values, starts))
+    return PartSums(frame, found[starts], count, *map(np.array, made))
+
+
+def regions_of(labels: Any, axes: Axes) -> Iterator[Region]:
     """Cut labels into blocks of one frame each, in the order of the frames."""
+    names = axes.names
     shape = tuple(int(n) for n in labels.shape)
     chunks = tuple(getattr(labels, "chunks", None) or (1,) * len(shape))
     chunks = tuple(1 if a == "T" else c for a, c in zip(names, chunks, strict=True))
@@ -122,38 +208,18 @@ class _Sums:
             np.full_like(zeros, np.inf), np.full_like(zeros, -np.inf),
         )  # fmt: skip
 
-    def add(
-        self,
-        labels: NDArray[Any],
-        image: NDArray[Any],
-        ids: NDArray[np.int64],
-        rows: NDArray[np.int64],
-    ) -> None:
-        """Add a block: labels ([Z,] Y, X), image (C, [Z,] Y, X), ids and rows of its frame."""
-        inside = labels != 0
-        found = labels[inside].astype(np.int64)
-        place = np.searchsorted(ids, found)
-        order = np.argsort(place, kind="stable")
-        place = place[order]
-        starts = np.flatnonzero(np.diff(place, prepend=-1))
-        here = rows[place[starts]]
-        fresh = np.diff(starts, append=len(place))
+    def add(self, here: NDArray[np.int64], part: PartSums) -> None:
+        """Add what was summed of a region; ``here`` are the rows of its objects."""
         known = self.count[here]
-        total = known + fresh
-        for channel, plane in enumerate(image):
-            values = plane[inside][order].astype(np.float64)
+        total = known + part.count
+        for channel, mean in enumerate(part.mean):
             with np.errstate(invalid="ignore", over="ignore"):  # images may hold NaN
-                mean = np.add.reduceat(values, starts) / fresh
-                off = (values - np.repeat(mean, fresh)) ** 2
                 step = mean - self.mean[here, channel]
                 self.squares[here, channel] += (
-                    np.add.reduceat(off, starts) + step**2 * known * fresh / total
+                    part.squares[channel] + step**2 * known * part.count / total
                 )
-                self.mean[here, channel] += step * fresh / total
-                low, high = (
-                    np.minimum.reduceat(values, starts),
-                    np.maximum.reduceat(values, starts),
-                )
+                self.mean[here, channel] += step * part.count / total
+                low, high = part.low[channel], part.high[channel]
                 self.low[here, channel] = np.minimum(self.low[here, channel], low)
                 self.high[here, channel] = np.maximum(self.high[here, channel], high)
         self.count[here] = total

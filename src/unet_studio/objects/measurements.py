@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_studio.axes import Axes
+    from unet_studio.images.blocks import Each
 
 # So many pixels are looked at in one go: the coordinates of a large stack
 # would take several times its own memory.
@@ -171,8 +173,16 @@ def object_table(
     return table
 
 
+# Of a class in a region: number of pixels, sums of their coordinates, and box (axis, 2).
+ClassCount = tuple[int, "NDArray[np.float64]", "NDArray[np.int64]"]
+
+
 def measure_classes(
-    labels: Any, regions: Iterable[tuple[slice, ...]], axes: Axes
+    labels: Any,
+    regions: Iterable[tuple[slice, ...]],
+    axes: Axes,
+    *,
+    each: Each = map,
 ) -> dict[str, NDArray[Any]]:
     """Measure labels that are classes, a few of them over a frame of any size.
 
@@ -183,6 +193,8 @@ def measure_classes(
         Which cover the frame, each small enough for memory.
     axes : Axes
         The spatial ones.
+    each : callable
+        Looks at the regions: ``map``, or what has others do it.
 
     Returns
     -------
@@ -190,32 +202,38 @@ def measure_classes(
         As :func:`measure` of the frame, one row per class that is there.
     """
     ndim = len(axes)
-    found: dict[int, tuple[int, NDArray[np.float64], NDArray[np.int64]]] = {}
-    for region in regions:
-        part = np.asarray(labels[region])
-        start = np.array([s.start for s in region])
-        for name in _classes_in(part):
-            # How many there are in each plane across each axis says all that is asked.
-            mask = part == name
-            axes_but = [tuple(a for a in range(ndim) if a != axis) for axis in range(ndim)]
-            planes = [np.count_nonzero(mask, axis=others) for others in axes_but]
-            inside = [
-                np.flatnonzero(along) + first for along, first in zip(planes, start, strict=True)
-            ]
-            box = np.array([(at[0], at[-1] + 1) for at in inside], np.int64)
+    found: dict[int, ClassCount] = {}
+    for counts in each(partial(count_classes, labels), regions):
+        for name, (more, added, box) in counts.items():
             pixels, sums, before = found.get(name, (0, np.zeros(ndim), box))
             box[:, 0] = np.minimum(box[:, 0], before[:, 0])
             box[:, 1] = np.maximum(box[:, 1], before[:, 1])
-            added = [
-                float(along @ (np.arange(len(along)) + first))
-                for along, first in zip(planes, start, strict=True)
-            ]
-            found[name] = pixels + int(planes[0].sum()), sums + added, box
+            found[name] = pixels + more, sums + added, box
     rows = sorted(found)
     count = np.array([found[r][0] for r in rows], np.int64)
     total = np.array([found[r][1] for r in rows]).reshape(-1, ndim)
     boxes = np.array([found[r][2] for r in rows], np.int64).reshape(-1, ndim, 2)
     return object_table(np.array(rows, np.int64), count, total / count[:, None], boxes, axes)
+
+
+def count_classes(labels: Any, region: tuple[slice, ...]) -> dict[int, ClassCount]:
+    """Count the pixels of each class in a region; parameters are those of measure_classes."""
+    part = np.asarray(labels[region])
+    ndim = part.ndim
+    found: dict[int, ClassCount] = {}
+    for name in _classes_in(part):
+        # How many there are in each plane across each axis says all that is asked.
+        mask = part == name
+        axes_but = [tuple(a for a in range(ndim) if a != axis) for axis in range(ndim)]
+        planes = [np.count_nonzero(mask, axis=others) for others in axes_but]
+        firsts = [edge.start for edge in region]
+        inside = [np.flatnonzero(n) + first for n, first in zip(planes, firsts, strict=True)]
+        box = np.array([(at[0], at[-1] + 1) for at in inside], np.int64)
+        sums = [
+            float(n @ (np.arange(len(n)) + first)) for n, first in zip(planes, firsts, strict=True)
+        ]
+        found[name] = int(planes[0].sum()), np.array(sums), box
+    return found
 
 
 def _classes_in(labels: NDArray[Any]) -> list[int]:

@@ -112,6 +112,39 @@ class BlockPieces:
     boxes: NDArray[np.int64]
     closed: NDArray[np.int64] | None
 
+    @property
+    def outline(self) -> Outline:
+        """What other blocks have to know of this one."""
+        # uint8 or uint16 mostly does, and a face of a large volume is large.
+        kind = np.min_scalar_type(len(self.values))
+        first, last = (
+            tuple(face(self.open, axis, side).astype(kind) for axis in range(self.open.ndim))
+            for side in (0, -1)
+        )
+        return Outline(self.open.shape, first, last, self.values, self.boxes, self.closed)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The pieces of one block without its inside: small enough to be sent and kept.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the block.
+    first, last : tuple of array of unsigned int
+        Along each axis the first and the last plane of ``BlockPieces.open``.
+    values, boxes, closed
+        Those of :class:`BlockPieces`.
+    """
+
+    shape: tuple[int, ...]
+    first: tuple[NDArray[np.unsignedinteger], ...]
+    last: tuple[NDArray[np.unsignedinteger], ...]
+    values: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    closed: NDArray[np.int64] | None
+
 
 def block_pieces(values: NDArray[Any], bounds: Region, grid: Grid, diagonal: bool) -> BlockPieces:
     """Find the pieces of a block, given the values that :func:`label_equal` takes."""
@@ -150,15 +183,15 @@ class Seams:
     def __post_init__(self) -> None:
         self._faces = [{} for _ in self.grid.shape]
 
-    def pairs(self, number: int, labels: NDArray[np.int32], base: int) -> NDArray[np.int64]:
+    def pairs(self, number: int, outline: Outline, base: int) -> NDArray[np.int64]:
         """Return the pairs of pieces that touch across the seams to the blocks before.
 
         Parameters
         ----------
         number : int
             Of the block.
-        labels : array of int32
-            Its open pieces; ``base`` more is their number in the whole array.
+        outline : Outline
+            Of its open pieces; ``base`` more is their number in the whole array.
 
         Returns
         -------
@@ -166,14 +199,11 @@ class Seams:
         """
         found = [np.zeros((0, 2), np.int64)]
         for axis, steps in enumerate(self.grid.steps):
-            first = face(labels, axis, 0)
+            first = outline.first[axis]
             if self.grid.index(number)[axis] > 0 and first.any():
-                before = self._before(number, axis, labels.shape)
+                before = self._before(number, axis, outline.shape)
                 found.append(self._touching(first, before, base))
-            # uint16 mostly does, and a face of a large volume is large.
-            last = face(labels, axis, -1)
-            kind = np.min_scalar_type(int(last.max(initial=0)))
-            self._faces[axis][number] = (last.astype(kind), base)
+            self._faces[axis][number] = (outline.last[axis], base)
             # No later block is further away than this one from the next.
             self._faces[axis].pop(number - steps - sum(self.grid.steps[axis + 1 :]), None)
         return np.concatenate(found)
@@ -204,7 +234,7 @@ class Seams:
         return plane
 
     def _touching(
-        self, own: NDArray[np.int32], before: NDArray[np.int64], base: int
+        self, own: NDArray[np.unsignedinteger], before: NDArray[np.int64], base: int
     ) -> NDArray[np.int64]:
         found = []
         for shift in itertools.product((0, 1, 2) if self.diagonal else (1,), repeat=own.ndim):
@@ -270,15 +300,15 @@ class PieceMap:
 
 
 def map_pieces(
-    grid: Grid, diagonal: bool, find: Callable[[int], BlockPieces]
+    grid: Grid, diagonal: bool, find: Callable[[int], Outline]
 ) -> Generator[int, None, PieceMap]:
     """Find the pieces of the whole array.
 
     Parameters
     ----------
     find : callable
-        Returns the pieces of a block, given its number. Called once for each, in
-        scan order.
+        Returns the outline of a block's pieces, given its number. Called once for each,
+        in scan order.
 
     Yields
     ------
@@ -295,7 +325,7 @@ def map_pieces(
     for number in range(grid.size):
         found = find(number)
         bases[number] = total
-        pairs.append(seams.pairs(number, found.open, total))
+        pairs.append(seams.pairs(number, found, total))
         values.append(found.values)
         boxes.append(found.boxes)
         if found.closed is not None:

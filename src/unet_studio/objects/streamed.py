@@ -17,10 +17,15 @@ from unet_studio.objects.grid import Grid
 from unet_studio.objects.linking import Linker, Tracks
 from unet_studio.objects.measurements import Counted, measure_classes
 from unet_studio.objects.methods import METHODS
+from unet_studio.objects.spread import FrameWork, label_spread
+from unet_studio.objects.spread_labels import StackedLabels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
+    from unet_studio.images.blocks import Each
     from unet_studio.inference.prediction import Prediction
     from unet_studio.recipe import ObjectsMethod
 
@@ -135,6 +140,70 @@ def make_objects(
     return made
 
 
+def make_objects_spread(
+    prediction: Prediction,
+    method: ObjectsMethod,
+    folder: Path,
+    *,
+    block: tuple[int, ...],
+    measure: bool,
+    each: Each,
+) -> Generator[Event, None, tuple[MadeObjects, Any]]:
+    """Do what :func:`make_objects` does, by many, and without linking.
+
+    Parameters
+    ----------
+    prediction, method, block, measure
+        As for :func:`make_objects`; the prediction has to be one that can travel.
+    folder : Path
+        Empty; everybody who helps has to see it.
+    each : callable
+        Does a piece of work on each of many items.
+
+    Yields
+    ------
+    Event
+
+    Returns
+    -------
+    MadeObjects
+    array-like of uint32, axes ([T,] [Z,] Y, X)
+        The labels, as long as the folder is there.
+    """
+    made = MadeObjects(method, METHODS.load(method.method).makes_objects)
+    began = time.perf_counter()
+    timed = "T" in prediction.axes
+    frames = range(prediction.info.length("T")) if timed else [None]
+    spatial = prediction.axes.select(prediction.axes.spatial)
+    painted = []
+    yield Started("making objects")
+    for number, frame in enumerate(frames):
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        probabilities = Frame(prediction.probabilities, frame)
+        work = FrameWork(probabilities, method, prediction.card.representation, block, place)
+        offset = made.count if made.makes_objects else 0
+        steps = label_spread(work, each, offset=offset)
+        result, labels = yield from steps_done(frame_counted(steps, number, len(frames)))
+        painted.append(labels)
+        if made.makes_objects:
+            made.count = offset + result.count
+            ids = np.arange(1, result.count + 1) + offset
+            table = Counted(ids, result.sizes, result.centroids, result.boxes).table(spatial)
+        else:
+            grid = Grid(work.shape, block)
+            regions = map(grid.bounds, range(grid.size))
+            table = measure_classes(labels, regions, spatial, each=each)
+            made.count = max(made.count, int(table["label"].max(initial=0)))
+        if measure:
+            made.tables.append(_with_frame(table, number) if timed else table)
+        for warning in result.warnings:
+            made.warnings.append(warning)
+            yield Warned(warning)
+    made.seconds = time.perf_counter() - began
+    return made, StackedLabels(tuple(painted)) if timed else painted[0]
+
+
 def take_classes(
     prediction: Prediction,
     method: ObjectsMethod,
@@ -142,6 +211,7 @@ def take_classes(
     block: tuple[int, ...],
     measure: bool,
     check: Callable[[], None],
+    each: Each = map,
 ) -> Generator[Event, None, MadeObjects]:
     """Take the classes that a device has decided on as the labels: count and measure them.
 
@@ -151,6 +221,8 @@ def take_classes(
         Of the kind "classes".
     method, block, measure, check
         As for :func:`make_objects`.
+    each : callable
+        Looks at the blocks: ``map``, or what has others do it.
 
     Yields
     ------
@@ -171,7 +243,7 @@ def take_classes(
         labels = Frame(prediction.probabilities, frame)
         grid = Grid(labels.shape, block)
         regions = (_checked(grid.bounds(n), check) for n in range(grid.size))
-        table = measure_classes(labels, regions, spatial)
+        table = measure_classes(labels, regions, spatial, each=each)
         made.count = max(made.count, int(table["label"].max(initial=0)))
         if measure:
             made.tables.append(_with_frame(table, number) if timed else table)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unet_studio.axes import Axes
-from unet_studio.errors import AxesError, ImageError, OutputError
-from unet_studio.images import zarr_marker
+from unet_studio.errors import AxesError, Cancelled, ImageError, OutputError
+from unet_studio.images import ome_zarr, zarr_marker
+from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.readers import is_image, read_image
 from unet_studio.images.writers import (
     beside_labels,
@@ -429,3 +430,25 @@ def test_a_file_of_the_user_with_a_results_name_stays(tmp_path):
     record = {"versions": {"napari-unet-studio": "0.1.0"}, "outputs": ["a_labels.tif"]}
     (tmp_path / "a_labels.tif.json").write_text(json.dumps(record))
     assert labels_paths(["a.tif"], tmp_path)[Path("a.tif")] == tmp_path / "a_labels.tif"
+
+
+def test_a_slab_that_is_written_after_a_cancel_brings_nothing_back(tmp_path, monkeypatch):
+    """Workers on other machines go on for a while: what they were at is gone."""
+    monkeypatch.setattr(ome_zarr, "_SLAB_BYTES", 4096)
+    late = []
+
+    def each(work, items):
+        yield work(next(items))
+        late.append(lambda: work(next(items)))
+        raise Cancelled
+
+    image = np.arange(12 * 64 * 64, dtype=np.uint8).reshape(12, 64, 64)
+    with pytest.raises(Cancelled):
+        write_chunked(
+            image, Axes("TYX"), tmp_path / "x.ome.zarr", dtype=image.dtype, metadata={},
+            labels=True, each=each,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ImageError, match="removed"):
+        late[0]()
+    assert list(tmp_path.iterdir()) == []

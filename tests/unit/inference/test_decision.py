@@ -61,9 +61,9 @@ def test_a_streamed_run_is_the_same_either_way(
     image[..., 20:30, 40:60] = np.nan
     options = {"axes": axes, "objects": method, "tiling": {"tile": 208}, "device": "cpu"}
     asked = []
-    real = streaming._decision
+    real = streaming.decision_of
     monkeypatch.setattr(
-        streaming, "_decision", lambda *args: asked.append(real(*args)) or asked[-1]
+        streaming, "decision_of", lambda *args: asked.append(real(*args)) or asked[-1]
     )
     expected = segment(image, model, **options)
     found = segment_to_zarr(image, tmp_path / "out.ome.zarr", model, **options)

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from unet_studio.errors import Cancelled, RecipeError
 from unet_studio.events import CancelToken
-from unet_studio.inference import devices, lanes, predictor
+from unet_studio.inference import devices, executor, lanes, predictor
 from unet_studio.inference.lanes import LinkedToken, run_lanes
 from unet_studio.inference.transfer import StreamTransfer, Work
 from unet_studio.models.presets import new_model
@@ -126,6 +127,9 @@ class FakeCuda:
     def Stream(self, _device):
         return FakeStream(self, f"stream{len([x for x in self.log if x[0] == 'made'])}")
 
+    def current_stream(self, _device):
+        return SimpleNamespace(name=self.current)
+
     @contextmanager
     def stream(self, stream):
         before, self.current = self.current, stream.name
@@ -201,7 +205,7 @@ def test_the_way_of_a_gpu_gives_what_a_cpu_gives(monkeypatch, keep, dtype):
     options = {**OPTIONS, "keep": keep}
     expected = predict(image, model, **options)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
-    monkeypatch.setattr(predictor._Run, "_threads", 3)
+    monkeypatch.setattr(predictor.TileRun, "_threads", 3)
     used = []
 
     def streams(model, plan, devices, *rest):
@@ -243,3 +247,34 @@ def test_a_gpu_with_several_tiles_has_two_lanes_in_one_stream(monkeypatch):
     made.clear()
     lanes.make_executors(None, Plan, [CPU], None, "logits", None, None)
     assert len(made) == 1
+
+
+def test_the_network_waits_for_its_weights(monkeypatch):
+    """They are put on the device in another stream than that in which it runs."""
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    cuda = FakeCuda()
+    work = Work(cuda.Stream(CPU))
+    real_prepare, real_computing = executor.prepare, StreamTransfer.computing
+
+    def prepare(*args):
+        cuda.log.append((cuda.current, "copies weights"))
+        return real_prepare(*args)
+
+    @contextmanager
+    def computing(self):
+        with real_computing(self):
+            cuda.log.append((cuda.current, "computes"))
+            yield
+
+    def make(model, plan, devices_, *args):
+        transfer = StreamTransfer(CPU, work, cuda, torch.empty)
+        return [executor.Executor(model, plan, devices_[0], *args, transfer)]
+
+    monkeypatch.setattr(executor, "prepare", prepare)
+    monkeypatch.setattr(StreamTransfer, "computing", computing)
+    monkeypatch.setattr(predictor, "make_executors", make)
+    predict(IMAGE, new_model("unet-tiny"), device="cpu", **OPTIONS)
+    copied = cuda.log.index(("default", "copies weights"))
+    waits = cuda.log.index(("stream0", "waits for", "default"))
+    assert copied < waits < cuda.log.index(("stream0", "computes"))
+    assert cuda.log.count(("stream0", "waits for", "default")) == 1, "once, not for each tile"

@@ -1,0 +1,158 @@
+"""Many small pieces of work on the workers of a dask cluster, in order, with flat memory."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distributed import KilledWorker, WorkerPlugin
+
+from unet_studio.errors import OutputError
+
+if TYPE_CHECKING:
+    from unet_studio.events import CancelToken
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Tasks that the scheduler knows of at a time: at least, and for each thread.
+_LEAST, _PER_THREAD = 128, 4
+_COUNT_S = 10.0  # workers may come and go
+_LOOK_S = 0.01
+# A task is given up after so many times dask's number of deaths (3, then it gives up). Where
+# workers are preempted all the time, chance alone reaches that.
+_TRIES = 3
+
+# What this process was told to do with items, by name.
+_KNOWN: dict[str, Callable[[Any], Any]] = {}
+
+
+class _Telling(WorkerPlugin):
+    """Brings work to every worker once, and to those that come later."""
+
+    def __init__(self, key: str, work: Callable[[Any], Any]) -> None:
+        self.key, self.work = key, work
+
+    def setup(self, worker: Any) -> None:
+        _KNOWN[self.key] = self.work
+
+    def teardown(self, worker: Any) -> None:
+        _KNOWN.pop(self.key, None)
+
+
+def _do(key: str, item: Any) -> Any:
+    return _KNOWN[key](item)
+
+
+@dataclass
+class _Waiting:
+    """An item that was handed out."""
+
+    item: Any
+    future: Any
+    tries: int = 1
+
+
+class Crew:
+    """Has the workers of a cluster do a piece of work on each of many items.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    token : CancelToken
+        Looked at all the time.
+    """
+
+    def __init__(self, client: Any, token: CancelToken) -> None:
+        self._client, self._token = client, token
+        self._room, self._counted = _LEAST, 0.0
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
+        """Return the results of ``work(item)``, in the order of the items.
+
+        The work itself (with all that it was bound to) is sent to each worker once; a
+        task holds no more than its item. Only so many are handed out at a time, so there
+        may be any number of them. What a dead worker had is done by another one.
+
+        Raises
+        ------
+        Cancelled
+            If the token was set. Nobody waits for what workers are at then.
+        OutputError
+            If an item killed all workers that tried, or the scheduler was lost.
+        Exception
+            Of any other kind: what the work raised.
+        """
+        key = uuid.uuid4().hex
+        name = getattr(getattr(work, "func", work), "__name__", "block").strip("_")
+        self._client.register_plugin(_Telling(key, work), name=key)
+        waiting: deque[_Waiting] = deque()
+        try:
+            yield from self._in_order(key, name, iter(items), waiting)
+        finally:
+            with suppress(Exception):  # the cluster may be gone, and so is all of it
+                if waiting:
+                    self._client.cancel([w.future for w in waiting])
+                self._client.unregister_worker_plugin(key)
+
+    def _in_order(
+        self, key: str, name: str, items: Iterator[Any], waiting: deque[_Waiting]
+    ) -> Iterator[Any]:
+        numbers = itertools.count()
+        left = True
+        while True:
+            room = self._window() - len(waiting)
+            if left and room > len(waiting) // 4:
+                fresh = list(itertools.islice(items, room))
+                left = len(fresh) == room
+                keys = [f"{name}-{key}-{next(numbers)}" for _ in fresh]
+                waiting.extend(map(_Waiting, fresh, self._hand_out(key, keys, fresh)))
+            if not waiting:
+                return
+            self._token.raise_if_cancelled()
+            done = list(itertools.takewhile(lambda w: w.future.done(), waiting))
+            ready = list(itertools.takewhile(lambda w: w.future.status == "finished", done))
+            if ready:
+                results = self._client.gather([w.future for w in ready])
+                for result in results:
+                    waiting.popleft()
+                    yield result
+            elif done:
+                again = f"{name}-{key}-{next(numbers)}"
+                self._try_again(key, again, waiting[0])
+            else:
+                time.sleep(_LOOK_S)
+
+    def _hand_out(self, key: str, keys: list[str], items: list[Any]) -> list[Any]:
+        if not items:
+            return []
+        futures: list[Any] = self._client.map(_do, [key] * len(items), items, key=keys, pure=False)
+        return futures
+
+    def _try_again(self, key: str, name: str, failed: _Waiting) -> None:
+        """Hand out an item again whose workers died; raise any other error."""
+        error = failed.future.exception() if failed.future.status == "error" else None
+        if error is None:
+            raise OutputError("The dask scheduler was lost. Run the batch again.")
+        if not isinstance(error, KilledWorker):
+            raise error
+        if failed.tries == _TRIES:
+            raise OutputError(
+                "The workers that did a part of it died again and again, perhaps for want of "
+                "memory. Give workers more memory, and run the batch again."
+            ) from error
+        failed.tries += 1
+        failed.future = self._hand_out(key, [name], [failed.item])[0]
+
+    def _window(self) -> int:
+        if time.monotonic() - self._counted > _COUNT_S:
+            threads = sum(self._client.nthreads().values())
+            self._room = max(_LEAST, _PER_THREAD * threads)
+            self._counted = time.monotonic()
+        return self._room

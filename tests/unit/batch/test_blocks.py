@@ -1,0 +1,194 @@
+"""One large image on many workers: the labels are those of one process."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet_studio import read_image, run_batch, segment_to_zarr
+from unet_studio import streaming as streaming_module
+from unet_studio.events import Cancelled, CancelToken
+from unet_studio.images.zarr_marker import is_complete
+from unet_studio.inference import spread
+from unet_studio.inference.spread import TilePainter
+from unet_studio.recipe import Recipe
+
+distributed = pytest.importorskip("distributed")
+OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 256}}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Seams in small images, too."""
+    monkeypatch.setattr(streaming_module, "_BLOCK", {2: (128, 128), 3: (2, 128, 128)})
+    monkeypatch.setattr(streaming_module, "_CHUNK", {2: (64, 64), 3: (2, 64, 64)})
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """Two workers in threads of this process, which see what a test has replaced."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0",
+        protocol="tcp", host="127.0.0.1", silence_logs=50,
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+def discs(shape, seed=0):
+    """Bright discs on noise, many of them on seams."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    image = np.zeros(shape[-2:])
+    for _ in range(shape[-2] * shape[-1] // 900):
+        cy, cx, r = rng.uniform(0, shape[-2]), rng.uniform(0, shape[-1]), rng.uniform(4, 11)
+        image = np.maximum(image, np.clip(r - np.hypot(y - cy, x - cx), 0, 3) / 3)
+    stack = np.broadcast_to(image, shape) * 180 + rng.normal(30, 6, shape)
+    return np.clip(stack, 0, 255).astype(np.uint8)
+
+
+def written(folder: Path, shape, axes) -> Path:
+    path = folder / "cells.tif"
+    tifffile.imwrite(path, discs(shape), metadata={"axes": axes}, photometric="minisblack")
+    return path
+
+
+def labels_in(out: Path) -> np.ndarray:
+    (store,) = out.glob("*_labels.ome.zarr")
+    assert is_complete(store)
+    return read_image(store).read().squeeze()
+
+
+def recipe_of(axes, **more):
+    return Recipe(model="nuclei", axes=axes, **{**OPTIONS, **more})
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("YX", (430, 330)), ("ZYX", (3, 200, 160)), ("TYX", (2, 200, 160))]
+)
+def test_labels_and_table_are_those_of_one_process(tmp_path, small_blocks, scheduler, axes, shape):
+    image = written(tmp_path, shape, axes)
+    recipe = recipe_of(axes)
+    expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes=axes, **OPTIONS)
+    assert expected.object_count > 10
+    told = []
+    out = tmp_path / "out"
+    report = run_batch(
+        recipe, [image], out, through_disk=True, scheduler=scheduler, split_above=1000,
+        on_event=told.append,
+    )  # fmt: skip
+    assert report.ok, report.failed
+    assert told, "it was done by blocks, which says what goes on"
+    np.testing.assert_array_equal(labels_in(out), np.asarray(expected.labels[:]).squeeze())
+    assert report.objects == expected.object_count
+    assert not [p for p in out.iterdir() if ".partial" in p.name or "scratch" in p.name]
+    again = run_batch(
+        recipe, [image], out, through_disk=True, scheduler=scheduler, split_above=1000
+    )
+    assert (again.done, again.skipped) == (0, 1)
+
+
+def test_an_error_in_one_block_fails_the_image_alone(
+    tmp_path, small_blocks, scheduler, monkeypatch
+):
+    image = written(tmp_path, (430, 330), "YX")
+    real, calls = TilePainter.paint, []
+
+    def fail_once(self, number, folder):
+        calls.append(number)
+        if number == 1:
+            raise OSError(28, "No space left on device")
+        return real(self, number, folder)
+
+    monkeypatch.setattr(TilePainter, "paint", fail_once)
+    out = tmp_path / "out"
+    options = {"through_disk": True, "scheduler": scheduler, "split_above": 1000}
+    report = run_batch(recipe_of("YX"), [image], out, **options)
+    assert calls
+    (failed,) = report.failed
+    assert failed.name == "cells.tif"
+    assert "space" in failed.reason.lower()
+    assert not list(out.glob("*_labels*"))
+    monkeypatch.undo()
+    assert run_batch(recipe_of("YX"), [image], out, **options).done == 1
+
+
+def test_cancel_leaves_nothing_and_the_next_run_does_it(tmp_path, small_blocks, scheduler):
+    image = written(tmp_path, (430, 330), "YX")
+    out = tmp_path / "out"
+    token = CancelToken()
+    options = {"through_disk": True, "scheduler": scheduler, "split_above": 1000}
+    with pytest.raises(Cancelled):
+        run_batch(
+            recipe_of("YX"),
+            [image],
+            out,
+            token=token,
+            on_event=lambda _: token.cancel(),
+            **options,
+        )
+    assert not list(out.glob("*_labels*"))
+    assert run_batch(recipe_of("YX"), [image], out, **options).done == 1
+
+
+def test_a_tile_that_ends_after_a_cancel_brings_nothing_back(
+    tmp_path, small_blocks, scheduler, monkeypatch
+):
+    """Nobody waits for what workers are at, and the folder it was for is gone."""
+    image = written(tmp_path, (430, 330), "YX")
+    out, token = tmp_path / "out", CancelToken()
+    begun, go, ended = threading.Event(), threading.Event(), threading.Semaphore(0)
+    real, places = spread.write_tile, []
+
+    def write_late(place, value):
+        places.append(place)
+        begun.set()
+        assert go.wait(60)
+        try:
+            real(place, value)
+        finally:
+            ended.release()
+
+    monkeypatch.setattr(spread, "write_tile", write_late)
+    cancel = threading.Thread(target=lambda: (begun.wait(60), token.cancel()))
+    cancel.start()
+    with pytest.raises(Cancelled):
+        run_batch(
+            recipe_of("YX"), [image], out, through_disk=True, scheduler=scheduler,
+            split_above=1000, token=token,
+        )  # fmt: skip
+    cancel.join()
+    assert not places[0].parent.exists()
+    go.set()
+    assert ended.acquire(timeout=60)
+    assert not [p for p in out.iterdir() if ".partial" in p.name]
+
+
+@pytest.mark.slow
+def test_workers_that_die_change_nothing(tmp_path):
+    """Processes are killed for real while they predict; others take their tiles over."""
+    image = written(tmp_path, (700, 700), "YX")
+    recipe = recipe_of("YX")
+    expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
+    out = tmp_path / "out"
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
+        host="127.0.0.1", silence_logs=50,
+    ) as cluster:  # fmt: skip
+        killed = threading.Event()
+
+        def kill_one(event):
+            if getattr(event, "done", 0) >= 2 and not killed.is_set():
+                killed.set()
+                next(iter(cluster.workers.values())).process.process.kill()
+
+        report = run_batch(
+            recipe, [image], out, through_disk=True, scheduler=cluster.scheduler_address,
+            split_above=1000, on_event=kill_one,
+        )  # fmt: skip
+    assert killed.is_set()
+    assert report.ok, report.failed
+    np.testing.assert_array_equal(labels_in(out), np.asarray(expected.labels[:]).squeeze())
