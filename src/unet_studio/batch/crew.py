@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 import uuid
 from collections import deque
@@ -29,8 +30,10 @@ _LOOK_S = 0.01
 # workers are preempted all the time, chance alone reaches that.
 _TRIES = 3
 
-# What this process was told to do with items, by name.
-_KNOWN: dict[str, Callable[[Any], Any]] = {}
+# What this process was told to do with items, by name, and how many workers in it were told:
+# those of one process share it, and one that goes must not take it from the others.
+_KNOWN: dict[str, tuple[Callable[[Any], Any], int]] = {}
+_KNOWN_LOCK = threading.Lock()
 
 
 class _Telling(WorkerPlugin):
@@ -40,14 +43,20 @@ class _Telling(WorkerPlugin):
         self.key, self.work = key, work
 
     def setup(self, worker: Any) -> None:
-        _KNOWN[self.key] = self.work
+        with _KNOWN_LOCK:
+            _, told = _KNOWN.get(self.key, (self.work, 0))
+            _KNOWN[self.key] = self.work, told + 1
 
     def teardown(self, worker: Any) -> None:
-        _KNOWN.pop(self.key, None)
+        with _KNOWN_LOCK:
+            work, told = _KNOWN.pop(self.key, (self.work, 0))
+            if told > 1:
+                _KNOWN[self.key] = work, told - 1
 
 
 def _do(key: str, item: Any) -> Any:
-    return _KNOWN[key](item)
+    work, _ = _KNOWN[key]
+    return work(item)
 
 
 @dataclass

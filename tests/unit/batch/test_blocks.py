@@ -167,6 +167,35 @@ def test_a_tile_that_ends_after_a_cancel_brings_nothing_back(
     assert not [p for p in out.iterdir() if ".partial" in p.name]
 
 
+def test_a_worker_that_is_lost_changes_nothing(tmp_path, small_blocks, monkeypatch):
+    """The scheduler hands its tiles to another one."""
+    image = written(tmp_path, (430, 330), "YX")
+    expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
+    out, lost = tmp_path / "out", []
+    real, first = spread.write_tile, threading.Lock()
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0",
+        protocol="tcp", host="127.0.0.1", silence_logs=50,
+    ) as cluster:  # fmt: skip
+
+        def lose_one(place, value):
+            """The first to have a tile is gone before it is written."""
+            if first.acquire(blocking=False):
+                lost.append(distributed.get_worker().address)
+                cluster.sync(cluster.scheduler.remove_worker, lost[0], stimulus_id="lost")
+                return
+            real(place, value)
+
+        monkeypatch.setattr(spread, "write_tile", lose_one)
+        report = run_batch(
+            recipe_of("YX"), [image], out, through_disk=True,
+            scheduler=cluster.scheduler_address, split_above=1000,
+        )  # fmt: skip
+    assert lost
+    assert report.ok, report.failed
+    np.testing.assert_array_equal(labels_in(out), np.asarray(expected.labels[:]).squeeze())
+
+
 @pytest.mark.slow
 def test_workers_that_die_change_nothing(tmp_path):
     """Processes are killed for real while they predict; others take their tiles over."""
