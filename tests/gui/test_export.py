@@ -33,7 +33,7 @@ def export(dialog, kind, target, qtbot, monkeypatch):
 
     dialog.kind.setCurrentIndex(dialog.kind.findData(kind))
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
-    dialog.export.click()
+    dialog.primary.click()
     qtbot.waitUntil(lambda: not dialog.running, timeout=120_000)
 
 
@@ -99,7 +99,7 @@ def test_what_can_not_be_written_is_one_message(dialog, tmp_path, qtbot, monkeyp
     export(dialog, Kind.onnx, tmp_path / "folder.onnx", qtbot, monkeypatch)
     assert dialog.notice.severity == "error"
     assert "is a folder" in dialog.notice.text()
-    assert dialog.export.isEnabled()
+    assert dialog.primary.isEnabled()
     dialog.example.setText(str(tmp_path / "none.tif"))
     export(dialog, Kind.bioimageio, tmp_path / "p.zip", qtbot, monkeypatch)
     assert dialog.notice.severity == "error"

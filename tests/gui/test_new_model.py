@@ -82,7 +82,7 @@ def test_family_then_encoder_then_weights_each_with_its_cost(dialog):
     window.search.setText("lite0")
     assert "tu-tf_efficientnet_lite0" in texts(window.encoder)
     window.search.setText("no such encoder")
-    assert not window.create.isEnabled()
+    assert not window.primary.isEnabled()
     assert window.facts.text() == "No such encoder."
 
 
@@ -110,7 +110,7 @@ def test_transformers_are_offered_with_dpt_alone(dialog):
     window.family.setCurrentText("timm: vision_transformer")
     window.encoder.setCurrentText("tu-vit_small_patch16_224")
     assert window.encoder.currentText() == "tu-vit_small_patch16_224"
-    assert window.create.isEnabled()
+    assert window.primary.isEnabled()
     whole = find_encoder("tu-vit_small_patch16_224").networks["smp-dpt"] / 1e6
     assert f"Parameters: {whole:.1f} million\n" in window.facts.text()
     choose(window, "smp-fpn")
@@ -127,7 +127,7 @@ def test_a_model_is_made_and_chosen(dialog, answers, qtbot):
     window.classes.setText("ground, cell, debris")
     window.channels.setValue(2)
     window.name.setText("tissue")
-    window.create.click()
+    window.primary.click()
     finish(window, qtbot)
     assert window.notice.severity == "good", window.notice.text()
     entry = studio.header.value().entry
@@ -136,7 +136,7 @@ def test_a_model_is_made_and_chosen(dialog, answers, qtbot):
     assert entry.card.in_channels == 2
     assert answers == [], "nothing to download, nothing to ask"
     window.name.setText("tissue")
-    window.create.click()
+    window.primary.click()
     assert "already a model" in window.notice.text()
 
 
@@ -147,14 +147,14 @@ def test_weights_are_downloaded_only_after_yes(dialog, answers, hub, qtbot):
     window.weights.setCurrentIndex(1)
     window.name.setText("trained encoder")
     answers.yes = False
-    window.create.click()
+    window.primary.click()
     assert not window.running
     assert hub.requests == [], "nothing is asked of the network before yes"
     (text,) = answers
     for fact in (hub.url(hub.path), "Licence: apache-2.0"):
         assert fact in text
     answers.yes = True
-    window.create.click()
+    window.primary.click()
     finish(window, qtbot)
     assert window.notice.severity == "good", window.notice.text()
     assert hub.paths() == [hub.path]
@@ -171,7 +171,7 @@ def test_closing_stops_a_slow_download_and_leaves_no_model(dialog, answers, hub,
     window.encoder.setCurrentText(TINY)
     window.weights.setCurrentIndex(1)
     window.name.setText("never")
-    window.create.click()
+    window.primary.click()
     qtbot.waitUntil(lambda: bool(hub.requests), timeout=60_000)
     began = time.monotonic()
     window.cancel.click()
@@ -187,8 +187,8 @@ def test_a_failed_download_is_told_with_what_to_do(dialog, answers, hub, qtbot):
     window.search.setText("test_efficientnet")
     window.encoder.setCurrentText(TINY)
     window.weights.setCurrentIndex(1)
-    window.create.click()
+    window.primary.click()
     finish(window, qtbot)
     assert window.notice.severity == "error"
     assert "model.safetensors" in window.notice.text()
-    assert window.create.isEnabled()
+    assert window.primary.isEnabled()

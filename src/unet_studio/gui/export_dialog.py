@@ -9,21 +9,18 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QDialog,
     QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from unet_studio.cli.export import read_example
 from unet_studio.gui.asking import confirm, small_button
-from unet_studio.gui.notice import Notice
 from unet_studio.gui.options_form import form_layout
-from unet_studio.gui.work_bar import WorkBar
+from unet_studio.gui.work_dialog import WorkDialog
 from unet_studio.models.exporting import SUFFIXES, Details, ExportRequest, Kind, export_model
 from unet_studio.models.store import ModelEntry
 
@@ -46,13 +43,11 @@ _ABOUT = {
 _SIZE = (520, 360)
 
 
-class ExportDialog(QDialog):
+class ExportDialog(WorkDialog):
     """Edits an :class:`~unet_studio.models.exporting.ExportRequest`, and does it."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("U-Net Studio – export a model")
-        self.setModal(False)
+        super().__init__("export a model", "Export …", "Nothing was written.", parent)
         self._entry: ModelEntry | None = None
         self.model = QLabel()
         self.model.setTextFormat(Qt.TextFormat.PlainText)
@@ -73,20 +68,11 @@ class ExportDialog(QDialog):
         self.maintainer = QLineEdit()
         self.maintainer.setPlaceholderText("nobody")
         self.maintainer.setToolTip("GitHub user name of who maintains the package.")
-        self.bar = WorkBar()
-        self.notice = Notice()
-        self.export = QPushButton("Export …")
-        self.export.setToolTip("Asks for the file to write.")
-        self.cancel = small_button("Close", "Close, or stop what is going on.")
+        self.primary.setToolTip("Asks for the file to write.")
         self._lay_out()
         self._connect()
         self._on_kind()
         self._show_work()
-
-    @property
-    def running(self) -> bool:
-        """Whether a file is being written."""
-        return self.bar.running
 
     def set_model(self, entry: ModelEntry) -> None:
         """Choose the model to write; while another is being written, it stays."""
@@ -128,21 +114,6 @@ class ExportDialog(QDialog):
         )
         self._show_work()
 
-    def stop(self) -> None:
-        """Ask what is going on to stop."""
-        self.bar.stop()
-
-    def shut_down(self) -> None:
-        """Stop, report nothing, and go away."""
-        self.bar.abandon()
-        self.close()
-        self.deleteLater()
-
-    def reject(self) -> None:
-        """Close; what is going on is stopped."""
-        self.stop()
-        super().reject()
-
     # -- what the buttons do --------------------------------------------------------
 
     def _on_export(self) -> None:
@@ -172,12 +143,6 @@ class ExportDialog(QDialog):
         if path:
             self.example.setText(path)
 
-    def _on_cancel(self) -> None:
-        if self.running:
-            self.stop()
-        else:
-            self.close()
-
     def _on_kind(self, _index: int = 0) -> None:
         kind = self.kind.currentData()
         self.about.setText(_ABOUT[kind])
@@ -186,11 +151,6 @@ class ExportDialog(QDialog):
 
     def _on_written(self, sentences: tuple[str, ...]) -> None:
         self.notice.show_message("good", " ".join(sentences))
-
-    def _show_work(self) -> None:
-        self.bar.setVisible(self.running)
-        self.export.setEnabled(not self.running)
-        self.cancel.setText("Cancel" if self.running else "Close")
 
     # -- how it looks ------------------------------------------------------------------
 
@@ -213,28 +173,17 @@ class ExportDialog(QDialog):
         )
         for title, widget in rows:
             self._form.addRow(title, widget)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.bar, 1)
-        buttons.addStretch(0)
-        buttons.addWidget(self.cancel)
-        buttons.addWidget(self.export)
         outer = QVBoxLayout(self)
         outer.addWidget(holder)
         outer.addWidget(self.notice)
         outer.addStretch(1)
-        outer.addLayout(buttons)
+        outer.addLayout(self._foot())
         self.resize(*_SIZE)
 
     def _connect(self) -> None:
         self.kind.currentIndexChanged.connect(self._on_kind)
         self.browse.clicked.connect(self._on_browse)
-        self.export.clicked.connect(self._on_export)
-        self.cancel.clicked.connect(self._on_cancel)
-        self.bar.ended.connect(self._show_work)
-        self.bar.failed.connect(lambda text, _: self.notice.show_message("error", text))
-        self.bar.cancelled.connect(
-            lambda _: self.notice.show_message("info", "Cancelled. Nothing was written.")
-        )
+        self.primary.clicked.connect(self._on_export)
 
 
 def _ending_in(suffix: str, path: Path) -> Path:

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QDialog,
     QFileDialog,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPushButton,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -25,9 +22,8 @@ from qtpy.QtWidgets import (
 
 from unet_studio.errors import ModelError
 from unet_studio.gui.asking import confirm
-from unet_studio.gui.notice import Notice
 from unet_studio.gui.options_form import form_layout
-from unet_studio.gui.work_bar import WorkBar
+from unet_studio.gui.work_dialog import WorkDialog
 from unet_studio.images.limits import readable_size
 from unet_studio.models.choices import ARCHITECTURES
 from unet_studio.models.creating import NewModel, create_model
@@ -48,15 +44,13 @@ _USUAL = {"objects": "object", "binary": "object", "classes": "background, foreg
 _ALL = "all families"
 
 
-class NewModelDialog(QDialog):
+class NewModelDialog(WorkDialog):
     """Edits a :class:`~unet_studio.models.creating.NewModel`, and makes it."""
 
     created = Signal(str)  # its name in the store
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("U-Net Studio – new model")
-        self.setModal(False)
+        super().__init__("new model", "Create", "No model was made.", parent)
         self._file = ""
         self.name = QLineEdit(free_name("my model"))
         self.architecture = QComboBox()
@@ -70,20 +64,11 @@ class NewModelDialog(QDialog):
         self.finds = QComboBox()
         self.classes = QLineEdit(_USUAL["objects"])
         self.facts = QLabel()
-        self.notice = Notice()
-        self.bar = WorkBar()
-        self.create = QPushButton("Create")
-        self.cancel = QPushButton("Close")
         self._fill()
         self._lay_out()
         self._connect()
         self._show_work()
         self._on_architecture()
-
-    @property
-    def running(self) -> bool:
-        """Whether a model is being made."""
-        return self.bar.running
 
     def value(self) -> NewModel:
         """Return what is chosen."""
@@ -123,21 +108,6 @@ class NewModelDialog(QDialog):
             self._on_made,
         )
         self._show_work()
-
-    def stop(self) -> None:
-        """Ask what is going on to stop."""
-        self.bar.stop()
-
-    def shut_down(self) -> None:
-        """Stop, report nothing, and go away."""
-        self.bar.abandon()
-        self.close()
-        self.deleteLater()
-
-    def reject(self) -> None:
-        """Close; what is going on is stopped."""
-        self.stop()
-        super().reject()
 
     # -- choices ---------------------------------------------------------------------
 
@@ -214,10 +184,10 @@ class NewModelDialog(QDialog):
             self.classes.setText(_USUAL[self.finds.currentData()])
 
     def _describe(self) -> None:
-        self.create.setEnabled(not self.running and self._chosen())
-        self.facts.setText(describe_new(self.value()) if self._chosen() else "No such encoder.")
+        self.primary.setEnabled(not self.running and self._may_start())
+        self.facts.setText(describe_new(self.value()) if self._may_start() else "No such encoder.")
 
-    def _chosen(self) -> bool:
+    def _may_start(self) -> bool:
         about = ARCHITECTURES[self.architecture.currentData()]
         return not about.has_encoder or bool(self.encoder.currentText())
 
@@ -229,17 +199,6 @@ class NewModelDialog(QDialog):
         self.notice.show_message("good", " ".join([text, *imported.notes]))
         self.name.setText(free_name(name))
         self.created.emit(name)
-
-    def _show_work(self) -> None:
-        self.bar.setVisible(self.running)
-        self.create.setEnabled(not self.running and self._chosen())
-        self.cancel.setText("Cancel" if self.running else "Close")
-
-    def _on_cancel(self) -> None:
-        if self.running:
-            self.stop()
-        else:
-            self.close()
 
     # -- how it looks --------------------------------------------------------------------
 
@@ -260,19 +219,12 @@ class NewModelDialog(QDialog):
             ("Called", self.classes),
         ):
             self._form.addRow(title, field)
-        self.create.setDefault(True)
-        self.cancel.setAutoDefault(False)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.bar, 1)
-        buttons.addStretch(0)
-        buttons.addWidget(self.cancel)
-        buttons.addWidget(self.create)
         outer = QVBoxLayout(self)
         outer.addWidget(holder)
         outer.addWidget(self.facts)
         outer.addWidget(self.notice)
         outer.addStretch(1)
-        outer.addLayout(buttons)
+        outer.addLayout(self._foot())
         self.resize(560, 520)
 
     def _connect(self) -> None:
@@ -286,14 +238,7 @@ class NewModelDialog(QDialog):
         self.size.currentIndexChanged.connect(self._describe)
         self.dimensions.currentIndexChanged.connect(self._describe)
         self.finds.currentIndexChanged.connect(self._on_finds)
-        self.create.clicked.connect(self.make)
-        self.bar.ended.connect(self._show_work)
-        self.bar.warned.connect(lambda text: self.notice.show_message("warning", text))
-        self.bar.failed.connect(lambda text, _: self.notice.show_message("error", text))
-        self.bar.cancelled.connect(
-            lambda _: self.notice.show_message("info", "Cancelled. No model was made.")
-        )
-        self.cancel.clicked.connect(self._on_cancel)
+        self.primary.clicked.connect(self.make)
 
 
 def _refill(box: QComboBox, entries: list[tuple[str, Any]]) -> None:
