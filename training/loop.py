@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from schedule import EMA_DECAY, learning_rate, save_atomically, update_average
+from schedule import EMA_DECAY, WARM_UP, learning_rate, save_atomically, update_average
+
+if TYPE_CHECKING:
+    from unet_studio.models.card import ModelCard
 
 _REPORT_EVERY = 200
 
@@ -104,6 +108,30 @@ def stored(net: torch.nn.Module) -> Weights:
     return {k: v.half() if v.ndim > 1 else v for k, v in net.state_dict().items()}
 
 
+def write_trained(card: ModelCard, network: torch.nn.Module, output: Path) -> None:
+    """Measure what a trained network sees, and write its model file."""
+    from unet_studio.models.files import write_model_file
+    from unet_studio.models.probe import probe_network
+
+    card = card.model_copy(update=probe_network(network, card).card_fields())
+    write_model_file(card, stored(network), output)
+    print(f"{output}: {output.stat().st_size:,} bytes, {card.parameters:,} parameters")
+
+
+def history(script: str, steps: int, seed: int, batch: int, crop: int, rate: float) -> dict:
+    """Return what all training records hold."""
+    return {
+        "script": f"training/{script}",
+        "steps": steps,
+        "batch": batch,
+        "crop": crop,
+        "seed": seed,
+        "optimiser": f"AdamW, peak rate {rate}, warm-up {WARM_UP}, cosine decay",
+        "average": EMA_DECAY,
+        "torch": torch.__version__,
+    }
+
+
 def parser(description: str, output: Path, steps: int) -> argparse.ArgumentParser:
     """Return the command line that all scripts have."""
     made = argparse.ArgumentParser(
@@ -130,14 +158,3 @@ def run(args: argparse.Namespace, checkpoint: str, train: Trainer, write: Writer
     else:
         args.work.mkdir(parents=True, exist_ok=True)
         write(*train(args), args)
-
-
-__all__ = [
-    "EMA_DECAY",
-    "Budget",
-    "fit",
-    "halved",
-    "parser",
-    "run",
-    "stored",
-]

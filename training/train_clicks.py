@@ -22,8 +22,7 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).parent))
 from batched import Draws, change_appearance, coordinates, read_crops
 from click_images import INVENTED, SHARES, load_sets, paint
-from loop import EMA_DECAY, Budget, fit, halved, parser, run, stored
-from schedule import WARM_UP
+from loop import Budget, fit, halved, history, parser, run, write_trained
 from unet_studio.models.networks.unet import SLIM_WIDTHS, UNet
 from unet_studio.training.augmentation import Augmentation
 
@@ -266,8 +265,6 @@ def train(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
 def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Namespace) -> None:
     """Write the model file that is shipped: weights, card and training record."""
     from unet_studio.models.card import ClickInput, ModelCard
-    from unet_studio.models.files import write_model_file
-    from unet_studio.models.probe import probe_network
 
     network = UNet(6, 1, SLIM_WIDTHS)
     network.load_state_dict(weights)
@@ -298,22 +295,12 @@ def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Nam
             "Weigert et al. 2020, doi:10.1109/WACV45572.2020.9093435"
         ),
         training={
-            "script": "training/train_clicks.py",
+            **history("train_clicks.py", steps, args.seed, BATCH, EDGE, PEAK_RATE),
             "shares": SHARES,
-            "steps": steps,
-            "batch": BATCH,
-            "crop": EDGE,
-            "seed": args.seed,
-            "optimiser": f"AdamW, peak rate {PEAK_RATE}, warm-up {WARM_UP}, cosine decay",
-            "average": EMA_DECAY,
             "augmentation": asdict(AUGMENTATION),
-            "torch": torch.__version__,
         },
     )
-    card = card.model_copy(update=probe_network(network, card).card_fields())
-    write_model_file(card, stored(network), args.output)
-    size = args.output.stat().st_size
-    print(f"{args.output}: {size:,} bytes, {card.parameters:,} parameters")
+    write_trained(card, network, args.output)
 
 
 def main() -> None:

@@ -21,13 +21,10 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from batched import Draws, change_appearance, coordinates, read_crops, stack_images
-from loop import EMA_DECAY, Budget, fit, halved, parser, run, stored
-from schedule import WARM_UP
+from loop import Budget, fit, halved, history, parser, run, write_trained
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.models.card import ModelCard
-from unet_studio.models.files import write_model_file
 from unet_studio.models.networks.unet import SLIM_WIDTHS, UNet
-from unet_studio.models.probe import probe_network
 from unet_studio.recipe import Normalisation
 from unet_studio.training.augmentation import Augmentation
 from unet_studio.training.losses import classes_loss
@@ -150,22 +147,12 @@ def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Nam
         ),
         citation="Gerhard et al. 2013, doi:10.6084/m9.figshare.856713",
         training={
-            "script": "training/train_membranes.py",
+            **history("train_membranes.py", steps, args.seed, BATCH, CROP, PEAK_RATE),
             "images": {SET: 10},
-            "steps": steps,
-            "batch": BATCH,
-            "crop": CROP,
-            "seed": args.seed,
-            "optimiser": f"AdamW, peak rate {PEAK_RATE}, warm-up {WARM_UP}, cosine decay",
-            "average": EMA_DECAY,
             "augmentation": asdict(AUGMENTATION),
-            "torch": torch.__version__,
         },
     )
-    card = card.model_copy(update=probe_network(network, card).card_fields())
-    write_model_file(card, stored(network), args.output)
-    size = args.output.stat().st_size
-    print(f"{args.output}: {size:,} bytes, {card.parameters:,} parameters")
+    write_trained(card, network, args.output)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,10 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from batched import Draws, change_appearance, coordinates, read_crops, stack_images
-from loop import EMA_DECAY, Budget, fit, halved, parser, run, stored
-from schedule import WARM_UP
+from loop import Budget, fit, halved, history, parser, run, write_trained
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.models.card import ModelCard
-from unet_studio.models.files import write_model_file
 from unet_studio.models.networks.unet import UNet
-from unet_studio.models.probe import probe_network
 from unet_studio.recipe import Normalisation, ObjectsMethod
 from unet_studio.training.augmentation import Augmentation
 from unet_studio.training.losses import objects_loss
@@ -253,26 +250,16 @@ def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Nam
         ),
         citation="Caicedo et al. 2019, Nature Methods 16:1247, doi:10.1038/s41592-019-0612-7",
         training={
-            "script": "training/train_nuclei.py",
+            **history("train_nuclei.py", steps, args.seed, BATCH, CROP, PEAK_RATE),
             "images": counts,
-            "steps": steps,
-            "batch": BATCH,
-            "crop": CROP,
-            "seed": args.seed,
-            "optimiser": f"AdamW, peak rate {PEAK_RATE}, warm-up {WARM_UP}, cosine decay",
-            "average": EMA_DECAY,
             "augmentation": {
                 "strong": asdict(STRONG),
                 "strong_share": STRONG_SHARE,
                 "gentle": asdict(GENTLE),
             },
-            "torch": torch.__version__,
         },
     )
-    card = card.model_copy(update=probe_network(network, card).card_fields())
-    write_model_file(card, stored(network), args.output)
-    size = args.output.stat().st_size
-    print(f"{args.output}: {size:,} bytes, {card.parameters:,} parameters")
+    write_trained(card, network, args.output)
 
 
 if __name__ == "__main__":
