@@ -161,9 +161,9 @@ def test_strokes_painted_meanwhile_reach_the_training(open_refine, qtbot, monkey
     sizes = []
 
     class Sampler(course.CropSampler):
-        def __init__(self, exercises, *rest):
+        def __init__(self, exercises, *rest, **options):
             sizes.append(sum(len(e.annotations) for e in exercises))
-            super().__init__(exercises, *rest)
+            super().__init__(exercises, *rest, **options)
 
     monkeypatch.setattr(course, "CropSampler", Sampler)
     viewer, tab, _ = open_refine()

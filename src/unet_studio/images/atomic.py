@@ -97,8 +97,8 @@ def atomic_folder(target: Path, *, replaceable: bool) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
+        restore(old, target)  # first: whatever ends the removal, nothing is lost
         _remove_folder(partial)
-        restore(old, target)
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def _remove_folder(folder: Path) -> None:
     """
     gone = folder.with_name(_tag(PARTIAL))
     with suppress(OSError):  # it may not be there; Windows keeps it while a file is open
-        folder.rename(gone)
+        os.rename(folder, gone)
     for path in (gone, folder):
         shutil.rmtree(path, ignore_errors=True)
 
