@@ -328,7 +328,10 @@ def _own_application():
         _initialize_plugins.cache_clear()
         init_qactions.cache_clear()
         yield
-        Application.destroy("module_app")
+        # The menus of the closed window are gone: telling each of them what it loses fails,
+        # and takes 25 s in all.
+        with application.menus.menus_changed.blocked():
+            Application.destroy("module_app")
         _initialize_plugins.cache_clear()
         init_qactions.cache_clear()
 
