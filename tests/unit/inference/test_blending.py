@@ -49,6 +49,16 @@ def summed_at_once(plan, values):
     return total / weights
 
 
+def test_the_window_is_a_gaussian_of_an_eighth_of_the_edge():
+    window = blend_window((16, 64))
+    assert window.shape == (16, 64)
+    assert window[8, 32] == window.max() == 1
+    for at in ((10, 32), (6, 32), (8, 40), (8, 24)):  # one standard deviation away
+        assert window[at] == pytest.approx(np.exp(-0.5))
+    assert window[12, 48] == pytest.approx(np.exp(-2) ** 2)
+    assert window.min() > 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 70), min_size=2, max_size=3),
