@@ -128,7 +128,7 @@ def _remove_folder(folder: Path) -> None:
     """
     gone = folder.with_name(_tag(PARTIAL))
     with suppress(OSError):  # it may not be there; Windows keeps it while a file is open
-        os.rename(folder, gone)
+        folder.rename(gone)
     for path in (gone, folder):
         shutil.rmtree(path, ignore_errors=True)
 
