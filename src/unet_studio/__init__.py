@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from unet_studio.models.store import list_models
     from unet_studio.pipeline import Segmentation, predict, segment
     from unet_studio.recipe import Recipe
-    from unet_studio.streaming import StreamedSegmentation, segment_to_zarr
+    from unet_studio.streaming import segment_to_zarr
+    from unet_studio.streaming_results import StreamedSegmentation
     from unet_studio.training.annotations import Annotations, annotate
     from unet_studio.training.refine import Refined, refine
 
@@ -37,7 +38,7 @@ _HOME = {
     "Recipe": "unet_studio.recipe",
     "Refined": "unet_studio.training.refine",
     "Segmentation": "unet_studio.pipeline",
-    "StreamedSegmentation": "unet_studio.streaming",
+    "StreamedSegmentation": "unet_studio.streaming_results",
     "Volume": "unet_studio.images.volume",
     "annotate": "unet_studio.training.annotations",
     "as_volume": "unet_studio.images.volume",

@@ -167,6 +167,7 @@ def relabel_steps(
     -------
     Segmentation
     """
+    from unet_studio.inference.record import with_objects
     from unet_studio.objects.measurements import measure as measure_objects
     from unet_studio.objects.run import run_objects_steps
 
@@ -183,23 +184,15 @@ def relabel_steps(
     source = prediction.info.axes
     axes = source.without("C") if "C" in source else source
     labels = rearrange(labelling.labels, labelling.axes.names, axes.names)
-    record = dict(prediction.record)
-    record["objects"] = {
-        "method": labelling.method.method,
-        "options": dict(labelling.method.options),
-        "count": labelling.count,
-    }
-    if labelling.tracks is not None:
-        record["objects"]["tracks"] = labelling.tracks.counts()
-    record["warnings"] = [*record.get("warnings", []), *labelling.warnings]
-    # What would have to be run to get these labels again.
-    record["recipe"] = {
-        **record.get("recipe", {}),
-        "objects": labelling.method.model_dump(mode="json"),
-        "measure": measure,
-    }
-    seconds = round(time.perf_counter() - began, 3)
-    record["seconds"] = {**record.get("seconds", {}), "objects": seconds}
+    record = with_objects(
+        prediction.record,
+        labelling.method,
+        count=labelling.count,
+        tracks=labelling.tracks.counts() if labelling.tracks is not None else None,
+        measure=measure,
+        warnings=[*prediction.record.get("warnings", []), *labelling.warnings],
+        seconds=time.perf_counter() - began,
+    )
     return Segmentation(
         labels,
         axes,

@@ -9,33 +9,21 @@ those of :func:`unet_studio.pipeline.segment`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from unet_studio.axes import Axes
-from unet_studio.errors import OutputError
 from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.images.atomic import scratch_folder
-from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.volume import Volume
-from unet_studio.images.writers import remove_files, remove_records
-from unet_studio.images.zarr_marker import is_ours
 from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import drain, prepare
 from unet_studio.recipe import ObjectsMethod
+from unet_studio.streaming_results import Places, StreamedSegmentation, write_results
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from unet_studio.images.blocks import Each
     from unet_studio.inference.decision import Decision
-    from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
-    from unet_studio.objects.streamed import MadeObjects
     from unet_studio.recipe import Recipe
 
 # Of blocks that objects are made in, in pixels: as many as the plan counts on. Deep ones
@@ -44,52 +32,6 @@ _BLOCK = {2: (2048, 2048), 3: (64, 256, 256)}
 _MOST_CLASSES = 256  # in a byte
 # Of the scratch arrays. A plane of a stack is written at a time.
 _CHUNK = {2: (512, 512), 3: (8, 256, 256)}
-
-
-@dataclass(frozen=True)
-class StreamedSegmentation:
-    """The result of a streamed run.
-
-    Attributes
-    ----------
-    path : Path
-        The OME-Zarr that holds the labels.
-    labels : zarr.Array of unsigned int
-        Its full resolution, axes as in ``axes``: read only what you need.
-    axes : Axes
-        Canonical, without C.
-    measurements : dict of array
-        One value per object (and frame) in each column; empty if nothing was measured.
-    record : dict
-        The run record, ready for JSON.
-    warnings : tuple of str
-    tracks : dict of array
-        What became of each object, one value per object in each column
-        (:class:`~unet_studio.objects.linking.Tracks`); empty if objects were not
-        linked through time.
-    """
-
-    path: Path
-    labels: Any
-    axes: Axes
-    measurements: dict[str, NDArray[Any]]
-    record: dict[str, Any]
-    warnings: tuple[str, ...] = ()
-    tracks: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    @property
-    def features(self) -> dict[str, NDArray[Any]]:
-        """One row per label: the measurements, or of linked objects their summary."""
-        if not self.tracks:
-            return self.measurements
-        from unet_studio.objects.measurements import summarise
-
-        return summarise(self.measurements, self.tracks)
-
-    @property
-    def object_count(self) -> int:
-        """Number of objects, linked ones once (for class labels: the highest class found)."""
-        return int(self.record["objects"]["count"])
 
 
 def segment_to_zarr(
@@ -184,55 +126,37 @@ def segment_to_zarr_steps(
         model = load_model(recipe.model)
     plan = resolve(recipe, model.card, volume.info, streamed=True)
     method, notes = checked_method(recipe, plan)
-    for path in filter(None, (target, probabilities)):
-        check_target(path)
+    places = Places(target, probabilities, beside, key)
+    places.check()
     with scratch_folder(target) as scratch:
         decision = decision_of(method, plan) if probabilities is None else None
         if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
             yield Warned(warning)
+        # Classes that the device decides are the labels already.
+        output = (
+            _scratch_array(scratch / "labels", plan, "uint8")
+            if decision is not None
+            else _scratch_array(scratch / "probabilities", plan, "float16")
+        )
+        prediction = yield from predict_steps(
+            volume, model, plan, token=token, keep=decision or "probabilities", output=output
+        )
+        yield from (Warned(note) for note in notes)
         if decision is not None:
-            provisional = _scratch_array(scratch / "labels", plan, "uint8")
-            steps = predict_steps(
-                volume, model, plan, token=token, keep=decision, output=provisional
-            )
-            prediction = yield from steps
-            yield from (Warned(note) for note in notes)
-            block = object_block(provisional.shape, plan)
+            labels = output
             made = yield from take_classes(
-                prediction, method, block=block, measure=recipe.measure, check=check
-            )
+                prediction, method, block=object_block(labels.shape, plan),
+                measure=recipe.measure, check=check,
+            )  # fmt: skip
         else:
-            kept = _scratch_array(scratch / "probabilities", plan, "float16")
-            prediction = yield from predict_steps(volume, model, plan, token=token, output=kept)
-            yield from (Warned(note) for note in notes)
-            provisional = _scratch_array(scratch / "labels", plan, "uint32")
+            labels = _scratch_array(scratch / "labels", plan, "uint32")
+            known = _known_array(scratch / "known", labels) if method.link is not None else None
             made = yield from make_objects(
-                prediction,
-                method,
-                provisional,
-                _known_array(scratch / "known", provisional) if method.link is not None else None,
-                block=object_block(provisional.shape, plan),
-                measure=recipe.measure,
-                check=check,
-            )
+                prediction, method, labels, known, block=object_block(labels.shape, plan),
+                measure=recipe.measure, check=check,
+            )  # fmt: skip
         made.warnings[:0] = notes
-        # From here on it is being replaced.
-        older = [f for path in (target, beside) if path is not None for f in remove_records(path)]
-        if probabilities is not None:
-            yield Started("writing probabilities")
-            write_chunked(
-                kept,
-                prediction.axes,
-                probabilities,
-                dtype=np.dtype(np.float16),
-                metadata={},
-                labels=False,
-                check=check,
-            )
-        yield Started("writing labels")
-        result = finish(prediction, made, provisional, recipe, target, check, key)
-        remove_files(older, target, probabilities)
-        return result
+        return (yield from write_results(prediction, made, labels, places, recipe.measure, check))
 
 
 def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
@@ -258,85 +182,6 @@ def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
         return None
     support = METHODS.load(method.method).support
     return support.decision(parse_options(method)) if support is not None else None
-
-
-def finish(
-    prediction: Prediction,
-    made: MadeObjects,
-    provisional: Any,
-    recipe: Recipe,
-    target: Path,
-    check: Callable[[], None],
-    key: str,
-    each: Each = map,
-) -> StreamedSegmentation:
-    """Write the final store, and put together what is to be said of it.
-
-    Parameters
-    ----------
-    prediction : Prediction
-    made : MadeObjects
-    provisional : array-like of int
-        The labels, axes ``[T] [Z] Y X``.
-    recipe : Recipe
-    target : Path
-    check : callable
-        Called before each slab; may raise to stop.
-    key : str
-        Of what the labels are made; goes into their marker.
-    each : callable
-        Writes the slabs: ``map``, or what has others do it.
-    """
-    import zarr
-
-    from unet_studio.objects.run import smallest_label_dtype
-
-    axes = prediction.axes.without("C") if "C" in prediction.axes else prediction.axes
-    warnings = [*prediction.warnings, *made.warnings]
-    record = dict(prediction.record)
-    record["warnings"] = warnings
-    record["objects"] = {
-        "method": made.method.method,
-        "options": dict(made.method.options),
-        "count": made.count,
-    }
-    if made.tracks is not None:
-        record["objects"]["tracks"] = made.tracks.counts()
-    record["recipe"] = {
-        **record.get("recipe", {}),
-        "objects": made.method.model_dump(mode="json"),
-        "measure": recipe.measure,
-    }
-    record["seconds"] = {**record.get("seconds", {}), "objects": round(made.seconds, 3)}
-    write_chunked(
-        provisional,
-        axes,
-        target,
-        dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
-        metadata={"record": record, "key": key},
-        labels=True,
-        check=check,
-        each=each,
-    )
-    labels = zarr.open_array(str(target / "0"), mode="r")
-    tracks = made.tracks.columns() if made.tracks is not None else {}
-    return StreamedSegmentation(
-        target, labels, axes, _joined(made.tables), record, tuple(warnings), tracks
-    )
-
-
-def check_target(path: Path) -> None:
-    """Refuse a place that holds what this program did not write.
-
-    Raises
-    ------
-    OutputError
-    """
-    if path.exists() and not is_ours(path):
-        raise OutputError(
-            f"{path} exists and was not written by this program, so it stays. Move it away or "
-            "choose another name."
-        )
 
 
 def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:
@@ -384,8 +229,3 @@ def object_block(shape: Sequence[int], plan: RunPlan) -> tuple[int, ...]:
     """Return the blocks to make objects in: whole chunks, and no larger than the image."""
     ndim = 3 if "Z" in plan.info.axes else 2
     return tuple(min(b, n) for b, n in zip(_BLOCK[ndim], shape[-ndim:], strict=True))
-
-
-def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    names = tables[0] if tables else ()
-    return {name: np.concatenate([t[name] for t in tables]) for name in names}

@@ -227,6 +227,20 @@ def blob_image():
 
 
 @pytest.fixture
+def two_discs():
+    """A maker of images with bright discs of radius 11 at two places: ``two_discs(shape)``."""
+
+    def draw(shape=(96, 104)):
+        image = np.random.default_rng(0).integers(0, 25, shape, dtype=np.uint8)
+        rows, columns = np.indices(shape[-2:])
+        for row, column in ((40, 30), (52, 74)):
+            image[..., (rows - row) ** 2 + (columns - column) ** 2 < 121] += 180
+        return image
+
+    return draw
+
+
+@pytest.fixture
 def layer_mark():
     """Return what changes with a layer's pixels, place or metadata: ``layer_mark(layer)``."""
     return fingerprint

@@ -7,16 +7,10 @@ import numpy as np
 BLOB, OTHER = (40, 30), (52, 74)
 
 
-def scene(shape=(96, 104)):
-    image = np.random.default_rng(0).integers(0, 25, shape, dtype=np.uint8)
-    rows, columns = np.indices(shape[-2:])
-    for row, column in (BLOB, OTHER):
-        image[..., (rows - row) ** 2 + (columns - column) ** 2 < 121] += 180
-    return image
-
-
-def test_a_mark_of_another_slice_is_not_hit(hand):
-    image = hand.viewer.add_image(scene((5, 96, 104)), name="stack", axis_labels=("z", "y", "x"))
+def test_a_mark_of_another_slice_is_not_hit(hand, two_discs):
+    image = hand.viewer.add_image(
+        two_discs((5, 96, 104)), name="stack", axis_labels=("z", "y", "x")
+    )
     hand.viewer.dims.set_current_step(0, 2)
     hand.start()
     hand.click(image, (2, *BLOB))
@@ -25,8 +19,8 @@ def test_a_mark_of_another_slice_is_not_hit(hand):
     assert {mark.position[0] for mark in hand.clicking.layers.marks} == {2.0, 3.0}
 
 
-def test_a_negative_mark_that_is_moved_stays_negative(hand):
-    image = hand.viewer.add_image(scene(), name="cells")
+def test_a_negative_mark_that_is_moved_stays_negative(hand, two_discs):
+    image = hand.viewer.add_image(two_discs(), name="cells")
     hand.start()
     hand.click(image, BLOB)
     hand.clicking.click((70.0, 50.0), positive=False)
@@ -41,15 +35,15 @@ def test_a_negative_mark_that_is_moved_stays_negative(hand):
     assert [m.positive for m in hand.clicking.layers.marks] == [True, False]
 
 
-def test_all_layers_may_go_at_once(hand):
-    image = hand.viewer.add_image(scene(), name="cells")
+def test_all_layers_may_go_at_once(hand, two_discs):
+    image = hand.viewer.add_image(two_discs(), name="cells")
     hand.start()
     hand.click(image, BLOB)
     hand.press("Return")
     hand.viewer.layers.select_all()
     hand.viewer.layers.remove_selected()
     assert not len(hand.viewer.layers)
-    again = hand.viewer.add_image(scene(), name="cells")
+    again = hand.viewer.add_image(two_discs(), name="cells")
     hand.start()
     hand.click(again, BLOB)
     hand.viewer.layers.clear()

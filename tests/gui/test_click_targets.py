@@ -12,30 +12,28 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 BLOB, OTHER = (40, 30), (52, 74)
 
 
-def scene(shape=(96, 104)):
-    image = np.random.default_rng(0).integers(0, 25, shape, dtype=np.uint8)
-    rows, columns = np.indices(shape[-2:])
-    for row, column in (BLOB, OTHER):
-        image[..., (rows - row) ** 2 + (columns - column) ** 2 < 121] += 180
-    return image
-
-
 def plain(layer):
     return getattr(layer, "__wrapped__", layer)
 
 
-def begin(hand, labels, **options):
-    image = hand.viewer.add_image(scene(), name="cells")
-    layer = hand.viewer.add_labels(labels, name="mine", **options)
-    hand.viewer.layers.selection.active = image
-    return image, layer
+@pytest.fixture
+def begin(hand, two_discs):
+    """Show an image and labels: ``begin(labels)`` returns both layers."""
+
+    def show(labels, **options):
+        image = hand.viewer.add_image(two_discs(), name="cells")
+        layer = hand.viewer.add_labels(labels, name="mine", **options)
+        hand.viewer.layers.selection.active = image
+        return image, layer
+
+    return show
 
 
 @pytest.mark.parametrize("visible", [True, False])
-def test_hidden_labels_of_a_small_type_grow(hand, visible):
+def test_hidden_labels_of_a_small_type_grow(hand, visible, begin):
     given = np.zeros((96, 104), np.uint8)
     given[0, 0] = 255
-    image, layer = begin(hand, given, visible=visible)
+    image, layer = begin(given, visible=visible)
     hand.tab.form.labels_box.set_value(plain(layer))
     hand.start()
     hand.click(image, BLOB)
@@ -48,8 +46,8 @@ def test_hidden_labels_of_a_small_type_grow(hand, visible):
     assert layer.data.max() == 255
 
 
-def test_an_id_that_a_script_wrote_is_not_given_again(hand):
-    image, layer = begin(hand, np.zeros((96, 104), np.uint16))
+def test_an_id_that_a_script_wrote_is_not_given_again(hand, begin):
+    image, layer = begin(np.zeros((96, 104), np.uint16))
     hand.tab.form.labels_box.set_value(plain(layer))
     hand.start()
     hand.click(image, BLOB)
@@ -60,8 +58,8 @@ def test_an_id_that_a_script_wrote_is_not_given_again(hand):
     assert layer.data[OTHER] == 3
 
 
-def test_labels_that_are_computed_are_not_offered_and_it_is_said_why(hand):
-    image, layer = begin(hand, da.zeros((96, 104), dtype=np.uint16, chunks=32))
+def test_labels_that_are_computed_are_not_offered_and_it_is_said_why(hand, begin):
+    image, layer = begin(da.zeros((96, 104), dtype=np.uint16, chunks=32))
     box = hand.tab.form.labels_box
     assert "mine" not in [box.itemText(i) for i in range(box.count())]
     assert f"Not listed: '{layer.name}'. A dask array" in box.toolTip()
@@ -71,8 +69,8 @@ def test_labels_that_are_computed_are_not_offered_and_it_is_said_why(hand):
     assert hand.clicking.ledger.layer.name == "cells · clicked"
 
 
-def test_what_gives_an_object_no_pixel_is_said_as_the_window_names_it(hand):
-    image, layer = begin(hand, np.full((96, 104), 3, np.uint16))
+def test_what_gives_an_object_no_pixel_is_said_as_the_window_names_it(hand, begin):
+    image, layer = begin(np.full((96, 104), 3, np.uint16))
     hand.tab.form.labels_box.set_value(plain(layer))
     hand.start()
     hand.click(image, BLOB)
@@ -85,8 +83,8 @@ def test_what_gives_an_object_no_pixel_is_said_as_the_window_names_it(hand):
     assert layer.data[BLOB] == 4
 
 
-def test_undo_of_a_restored_session_finds_the_labels_it_was_restored_to(hand, tmp_path):
-    image = hand.viewer.add_image(scene(), name="cells")
+def test_undo_of_a_restored_session_finds_the_labels_it_was_restored_to(hand, tmp_path, two_discs):
+    image = hand.viewer.add_image(two_discs(), name="cells")
     hand.start()
     hand.click(image, BLOB)
     hand.press("Return")

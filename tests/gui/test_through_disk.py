@@ -288,7 +288,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     viewer.add_image(cells(), name="cells")
     studio.tab.disk.box.setChecked(True)
     contract.watch(viewer)
-    monkeypatch.setattr("unet_studio.streaming.write_chunked", full)
+    monkeypatch.setattr("unet_studio.streaming_results.write_chunked", full)
     run(studio)
     contract.check(studio, "space|disk")
     assert not stores(folder)

@@ -23,30 +23,11 @@ from unet_studio.models.probe import probe_network
 OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 512}}
 
 
-def field(shape, seed=0):
-    """Blurred bright discs of several sizes on noise, some of them touching."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[-2], : shape[-1]]
-    image = np.zeros(shape[-2:])
-    for _ in range(shape[-2] * shape[-1] // 900):
-        cy, cx, r = rng.uniform(0, shape[-2]), rng.uniform(0, shape[-1]), rng.uniform(4, 11)
-        image = np.maximum(image, np.clip(r - np.hypot(y - cy, x - cx), 0, 3) / 3)
-    stack = np.broadcast_to(image, shape) * 180 + rng.normal(30, 6, shape)
-    return np.clip(stack, 0, 255).astype(np.uint8)
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Seams in small images, too."""
-    monkeypatch.setattr(streaming_module, "_BLOCK", {2: (128, 128), 3: (2, 128, 128)})
-    monkeypatch.setattr(streaming_module, "_CHUNK", {2: (64, 64), 3: (2, 64, 64)})
-
-
 @pytest.mark.parametrize(
     ("axes", "shape"),
     [("YX", (430, 610)), ("ZYX", (4, 200, 240)), ("TYX", (3, 200, 240))],
 )
-def test_labels_and_table_are_those_in_memory(tmp_path, small_blocks, axes, shape):
+def test_labels_and_table_are_those_in_memory(tmp_path, small_blocks, axes, shape, field):
     image = field(shape)
     expected = segment(image, axes=axes, **OPTIONS)
     target = tmp_path / "cells_labels.ome.zarr"
@@ -65,7 +46,7 @@ def test_labels_and_table_are_those_in_memory(tmp_path, small_blocks, axes, shap
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
 
 
-def test_a_network_of_three_dimensions(tmp_path, small_blocks):
+def test_a_network_of_three_dimensions(tmp_path, small_blocks, field):
     image = field((18, 60, 76))
     options = {**OPTIONS, "tiling": {"tile": 64}}
     tiny = new_model("unet-tiny", ndim=3, representation="objects").card
@@ -80,7 +61,7 @@ def test_a_network_of_three_dimensions(tmp_path, small_blocks):
 
 @pytest.mark.parametrize("axes", ["YX", "TYX"])
 @pytest.mark.parametrize("method", ["argmax", "components"])
-def test_classes_are_measured_too(tmp_path, small_blocks, axes, method):
+def test_classes_are_measured_too(tmp_path, small_blocks, axes, method, field):
     image = field((2, 200, 240) if axes == "TYX" else (200, 240))
     model = new_model("unet-tiny", representation="classes", classes=("ground", "a", "b"))
     options = {**OPTIONS, "objects": {"method": method}}
@@ -102,7 +83,7 @@ def test_nothing_to_find_is_a_result_too(tmp_path):
     assert len(result.measurements["label"]) == 0
 
 
-def test_zarr_in_and_probabilities_out(tmp_path, small_blocks):
+def test_zarr_in_and_probabilities_out(tmp_path, small_blocks, field):
     source = zarr.create_array(str(tmp_path / "in.zarr"), shape=(300, 400), dtype="u2",
                                chunks=(64, 64))  # fmt: skip
     source[:] = field((300, 400)).astype(np.uint16) * 100
@@ -120,7 +101,7 @@ def test_zarr_in_and_probabilities_out(tmp_path, small_blocks):
     assert is_complete(kept)
 
 
-def test_a_pyramid_of_labels_keeps_ids_and_places(tmp_path):
+def test_a_pyramid_of_labels_keeps_ids_and_places(tmp_path, field):
     image = field((300, 1500))
     result = segment_to_zarr(image, tmp_path / "l.ome.zarr", **OPTIONS)
     finest = np.asarray(result.labels[:])
@@ -130,7 +111,7 @@ def test_a_pyramid_of_labels_keeps_ids_and_places(tmp_path):
     assert tuple(second.axes.scale) == (2.0, 2.0)
 
 
-def test_cancel_leaves_nothing_behind(tmp_path, small_blocks):
+def test_cancel_leaves_nothing_behind(tmp_path, small_blocks, field):
     token = CancelToken()
 
     def stop(event):
@@ -145,7 +126,7 @@ def test_cancel_leaves_nothing_behind(tmp_path, small_blocks):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_ours_is_never_replaced(tmp_path):
+def test_what_is_not_ours_is_never_replaced(tmp_path, field):
     target = tmp_path / "precious.zarr"
     target.mkdir()
     (target / "notes.txt").write_text("mine")
@@ -154,7 +135,7 @@ def test_what_is_not_ours_is_never_replaced(tmp_path):
     assert (target / "notes.txt").read_text() == "mine"
 
 
-def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path, monkeypatch):
+def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path, monkeypatch, field):
     target = tmp_path / "l.ome.zarr"
     first = segment_to_zarr(field((200, 200)), target, **OPTIONS)
     before = np.asarray(first.labels[:])
@@ -162,7 +143,7 @@ def test_an_older_result_stays_until_the_new_one_is_complete(tmp_path, monkeypat
     def fail(*_args, **_kwargs):
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(streaming_module, "write_chunked", fail)
+    monkeypatch.setattr("unet_studio.streaming_results.write_chunked", fail)
     with pytest.raises(OutputError, match="full"):
         segment_to_zarr(field((200, 200), seed=1), target, **OPTIONS)
     assert is_complete(target)
@@ -199,7 +180,7 @@ def test_P18_a_killed_run_leaves_no_result_that_looks_complete(tmp_path, events)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_P18_the_marker_lists_what_there_is(tmp_path):
+def test_P18_the_marker_lists_what_there_is(tmp_path, field):
     target = tmp_path / "l.ome.zarr"
     segment_to_zarr(field((200, 200)), target, **OPTIONS)
     assert MARKER in zarr.open_group(str(target), mode="r").attrs
@@ -217,7 +198,7 @@ def test_P18_the_marker_lists_what_there_is(tmp_path):
         ("YX", {"method": "watershed", "options": {"depth": 3}}, "depth"),
     ],
 )
-def test_what_can_not_be_done_is_said_before_the_work(tmp_path, axes, objects, message):
+def test_what_can_not_be_done_is_said_before_the_work(tmp_path, axes, objects, message, field):
     events = []
     image = field((2, 64, 64) if axes == "TYX" else (64, 64))
     with pytest.raises(RecipeError, match=message):
@@ -228,7 +209,7 @@ def test_what_can_not_be_done_is_said_before_the_work(tmp_path, axes, objects, m
     assert not list(tmp_path.iterdir())
 
 
-def test_linking_without_time_is_left_out_with_a_warning(tmp_path):
+def test_linking_without_time_is_left_out_with_a_warning(tmp_path, field):
     objects = {"method": "watershed", "link": {}}
     result = segment_to_zarr(
         field((200, 240)), tmp_path / "l.ome.zarr", axes="YX", objects=objects, **OPTIONS
@@ -237,20 +218,21 @@ def test_linking_without_time_is_left_out_with_a_warning(tmp_path):
     assert result.record["recipe"]["objects"]["link"] is None
 
 
-def film(frames=4, shape=(200, 240)):
-    """The discs of :func:`field`, drifting; one frame is empty in its left half."""
-    image = field(shape)
-    movie = np.stack([np.roll(image, 3 * t, axis=1) for t in range(frames)])
-    movie[1, :, : shape[1] // 2] = 30
+@pytest.fixture
+def film(field):
+    """The discs of ``field``, drifting; one frame is empty in its left half. Axes TYX."""
+    image = field((200, 240))
+    movie = np.stack([np.roll(image, 3 * t, axis=1) for t in range(4)])
+    movie[1, :, :120] = 30
     return movie
 
 
 @pytest.mark.parametrize("max_gap", [0, 1])
-def test_linked_objects_are_those_in_memory(tmp_path, small_blocks, max_gap):
+def test_linked_objects_are_those_in_memory(tmp_path, small_blocks, max_gap, film):
     objects = {"method": "watershed", "link": {"max_gap": max_gap}}
-    expected = segment(film(), axes="TYX", objects=objects, **OPTIONS)
+    expected = segment(film, axes="TYX", objects=objects, **OPTIONS)
     target = tmp_path / "film_labels.ome.zarr"
-    result = segment_to_zarr(film(), target, axes="TYX", objects=objects, **OPTIONS)
+    result = segment_to_zarr(film, target, axes="TYX", objects=objects, **OPTIONS)
     np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
     assert result.object_count == expected.object_count
     for table in ("measurements", "tracks", "features"):
@@ -265,7 +247,7 @@ def test_linked_objects_are_those_in_memory(tmp_path, small_blocks, max_gap):
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
 
 
-def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monkeypatch):
+def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monkeypatch, film):
     from unet_studio.objects import linking
 
     token, original = CancelToken(), linking.Linker.link
@@ -277,7 +259,7 @@ def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monk
     monkeypatch.setattr(linking.Linker, "link", link)
     with pytest.raises(Cancelled):
         segment_to_zarr(
-            film(), tmp_path / "l.ome.zarr", axes="TYX", token=token,
+            film, tmp_path / "l.ome.zarr", axes="TYX", token=token,
             objects={"method": "watershed", "link": {}}, **OPTIONS,
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
@@ -293,7 +275,7 @@ def test_cancel_while_linking_leaves_nothing_behind(tmp_path, small_blocks, monk
     ],
 )
 def test_the_disk_is_said_to_be_short_only_where_it_may_be(
-    tmp_path, monkeypatch, bytes_free, keep, warned
+    tmp_path, monkeypatch, bytes_free, keep, warned, field
 ):
     image = field((200, 240))
     usage = shutil.disk_usage(tmp_path)._replace(free=int(image.size * bytes_free))

@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from unet_studio.batch.job import ItemResult, Job, Task
 from unet_studio.batch.results import stream_targets
 from unet_studio.batch.stages import failed, finish_streamed, open_item
@@ -26,17 +24,9 @@ from unet_studio.batch.workers import Source, device_here, loaded_model
 from unet_studio.errors import Cancelled
 from unet_studio.events import Event, Started, TileDone, Warned
 from unet_studio.images.atomic import scratch_folder
-from unet_studio.images.ome_zarr import write_chunked
-from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.inference.disk import shortage_of_disk
-from unet_studio.streaming import (
-    StreamedSegmentation,
-    check_target,
-    checked_method,
-    decision_of,
-    finish,
-    object_block,
-)
+from unet_studio.streaming import checked_method, decision_of, object_block
+from unet_studio.streaming_results import Places, StreamedSegmentation, write_results
 
 if TYPE_CHECKING:
     from unet_studio.axes import Axes
@@ -120,10 +110,9 @@ def do_blocks(
     order = Order(source, job.recipe, job.model_sha256, spread)
     try:
         target, kept = stream_targets(task.target, opened.volume.metadata, job.probabilities)
-        steps = segment_by_blocks_steps(
-            order, task.inside or target, kept, each, token,
-            beside=task.target if task.inside is not None else None, key=opened.key,
-        )  # fmt: skip
+        beside = task.target if task.inside is not None else None
+        places = Places(task.inside or target, kept, beside, opened.key)
+        steps = segment_by_blocks_steps(order, places, each, token)
         result = drain(steps, on_event)
         if result is None:
             return None
@@ -136,31 +125,16 @@ def do_blocks(
 
 
 def segment_by_blocks_steps(
-    order: Order,
-    target: Path,
-    probabilities: Path | None,
-    each: Each,
-    token: CancelToken,
-    *,
-    beside: Path | None = None,
-    key: str = "",
+    order: Order, places: Places, each: Each, token: CancelToken
 ) -> Generator[Event, None, StreamedSegmentation | None]:
     """Do what :func:`unet_studio.streaming.segment_to_zarr_steps` does, by many.
 
     Parameters
     ----------
     order : Order
-    target : Path
-        Folder for the labels.
-    probabilities : Path or None
-        Folder for the probabilities, if they are to be kept.
+    places : Places
     each : callable
     token : CancelToken
-    beside : Path, optional
-        After which all other results are called, if not after ``target``. An older result
-        there is replaced, too.
-    key : str
-        Of what the labels are made; goes into their marker.
 
     Yields
     ------
@@ -175,14 +149,14 @@ def segment_by_blocks_steps(
     from unet_studio.objects.streamed import make_objects_spread, take_classes
 
     check = token.raise_if_cancelled
-    for path in filter(None, (target, probabilities)):
-        check_target(path)
+    places.check()
     yield Started("measuring intensities")
-    ((surveyed, method, notes),) = each(partial(survey_image, order), [probabilities is not None])
+    wanted = places.probabilities is not None
+    ((surveyed, method, notes),) = each(partial(survey_image, order), [wanted])
     if surveyed.constant:
         return None
     plan = surveyed.plan
-    with scratch_folder(target) as scratch:
+    with scratch_folder(places.target) as scratch:
         decided = isinstance(surveyed.keep, Decision)
         if warning := shortage_of_disk(plan, scratch, classes=decided):
             yield Warned(warning)
@@ -202,18 +176,11 @@ def segment_by_blocks_steps(
                 measure=order.recipe.measure, each=each,
             )  # fmt: skip
         made.warnings[:0] = notes
-        # From here on it is being replaced.
-        older = [f for path in (target, beside) if path is not None for f in remove_records(path)]
-        if probabilities is not None:
-            yield Started("writing probabilities")
-            write_chunked(
-                prediction.probabilities, prediction.axes, probabilities,
-                dtype=np.dtype(np.float16), metadata={}, labels=False, check=check, each=each,
-            )  # fmt: skip
-        yield Started("writing labels")
-        result = finish(prediction, made, labels, order.recipe, target, check, key, each)
-        remove_files(older, target, probabilities)
-        return result
+        return (
+            yield from write_results(
+                prediction, made, labels, places, order.recipe.measure, check, each
+            )
+        )
 
 
 def _predict(

@@ -14,7 +14,7 @@ from unet_studio.errors import OutputError, UNetStudioError
 if TYPE_CHECKING:
     from unet_studio.images.volume import Volume
     from unet_studio.pipeline import Segmentation
-    from unet_studio.streaming import StreamedSegmentation
+    from unet_studio.streaming_results import StreamedSegmentation
 
 
 Picture = Callable[[Path], Path]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from unet_studio.images.volume import Volume
     from unet_studio.inference.prediction import Prediction
     from unet_studio.models.model import Model
-    from unet_studio.streaming import StreamedSegmentation
+    from unet_studio.streaming_results import StreamedSegmentation
 
 # Smaller images are read ahead whole; larger ones tile by tile, as always.
 _READ_AHEAD_BYTES = 256 * 2**20

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unet_studio.models.model import Model
     from unet_studio.pipeline import Segmentation
     from unet_studio.recipe import Recipe
-    from unet_studio.streaming import StreamedSegmentation
+    from unet_studio.streaming_results import StreamedSegmentation
 
 
 def segment_command(

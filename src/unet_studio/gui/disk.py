@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unet_studio.gui.worker import Steps
     from unet_studio.images.volume import Volume
     from unet_studio.recipe import Recipe
-    from unet_studio.streaming import StreamedSegmentation
+    from unet_studio.streaming_results import StreamedSegmentation
 
 WHY_NO_PREVIEW = (
     "Live preview is off for results that go through the disk: it needs the network's "

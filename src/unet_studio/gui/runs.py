@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unet_studio.gui.progress import RunProgress
     from unet_studio.pipeline import Segmentation
     from unet_studio.recipe import Recipe
-    from unet_studio.streaming import StreamedSegmentation
+    from unet_studio.streaming_results import StreamedSegmentation
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from unet_studio.gui.model_header import ModelHeader
     from unet_studio.recipe import Recipe
-    from unet_studio.streaming import StreamedSegmentation
+    from unet_studio.streaming_results import StreamedSegmentation
 
 _FORECAST_MS = 40
 _SHORT_UNITS = (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unet_studio.inference.plan import RunPlan
     from unet_studio.inference.trials import Numerics
     from unet_studio.models.model import Model
+    from unet_studio.recipe import ObjectsMethod
 
 _RECORDED_PACKAGES = ("napari-unet-studio", "torch", "numpy", "scipy", "scikit-image")
 _OPTIONAL_PACKAGES = ("openvino",)
@@ -46,6 +47,48 @@ def image_record(info: VolumeInfo) -> dict[str, Any]:
         "dtype": str(info.dtype),
         "scale": list(info.axes.scale),
         "units": list(info.axes.units),
+    }
+
+
+def with_objects(
+    record: Mapping[str, Any],
+    method: ObjectsMethod,
+    *,
+    count: int,
+    tracks: Mapping[str, int] | None,
+    measure: bool,
+    warnings: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the record of a prediction with what was made of it.
+
+    Parameters
+    ----------
+    record : mapping
+        As of :func:`run_record`.
+    method : ObjectsMethod
+        With every option written out.
+    count : int
+        Objects, or the highest class found.
+    tracks : mapping or None
+        How many tracks, splits and so on; None if nothing was linked.
+    measure : bool
+    warnings : sequence of str
+        All of the run, those of the prediction first.
+    seconds : float
+        Wall-clock time of the objects step.
+    """
+    objects = {"method": method.method, "options": dict(method.options), "count": count}
+    if tracks is not None:
+        objects["tracks"] = dict(tracks)
+    # What would have to be run to get these labels again.
+    made = {"objects": method.model_dump(mode="json"), "measure": measure}
+    return {
+        **record,
+        "objects": objects,
+        "warnings": list(warnings),
+        "recipe": {**record.get("recipe", {}), **made},
+        "seconds": {**record.get("seconds", {}), "objects": round(seconds, 3)},
     }
 
 

@@ -387,7 +387,8 @@ def mosaic_prediction(
         seconds, warnings,
     )  # fmt: skip
     decided = isinstance(surveyed.keep, Decision)
+    tiles: Any = mosaic  # read as an array is
     return Prediction(
-        mosaic, axes.without("C") if decided else axes, model.card, plan.info, record,  # type: ignore[arg-type]
+        tiles, axes.without("C") if decided else axes, model.card, plan.info, record,
         tuple(warnings), "classes" if decided else "probabilities",
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,7 +57,7 @@ def save_runs(path: Path, ndim: int, kept: Sequence[tuple[Region, Runs]]) -> Non
                 lengths=np.concatenate([none, *(r.lengths for _, r in kept)]).astype(np.int32),
                 values=np.concatenate([none, *(r.values for _, r in kept)]).astype(np.uint32),
             )
-        os.replace(partial_path, path)  # noqa: PTH105
+        partial_path.replace(path)
     finally:
         partial_path.unlink(missing_ok=True)
 

@@ -10,7 +10,6 @@ import pytest
 import tifffile
 
 from unet_studio import read_image, run_batch, segment_to_zarr
-from unet_studio import streaming as streaming_module
 from unet_studio.events import Cancelled, CancelToken
 from unet_studio.images.zarr_marker import is_complete
 from unet_studio.inference import spread
@@ -19,13 +18,6 @@ from unet_studio.recipe import Recipe
 
 distributed = pytest.importorskip("distributed")
 OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 256}}
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Seams in small images, too."""
-    monkeypatch.setattr(streaming_module, "_BLOCK", {2: (128, 128), 3: (2, 128, 128)})
-    monkeypatch.setattr(streaming_module, "_CHUNK", {2: (64, 64), 3: (2, 64, 64)})
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +30,16 @@ def scheduler():
         yield cluster.scheduler_address
 
 
-def discs(shape, seed=0):
-    """Bright discs on noise, many of them on seams."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[-2], : shape[-1]]
-    image = np.zeros(shape[-2:])
-    for _ in range(shape[-2] * shape[-1] // 900):
-        cy, cx, r = rng.uniform(0, shape[-2]), rng.uniform(0, shape[-1]), rng.uniform(4, 11)
-        image = np.maximum(image, np.clip(r - np.hypot(y - cy, x - cx), 0, 3) / 3)
-    stack = np.broadcast_to(image, shape) * 180 + rng.normal(30, 6, shape)
-    return np.clip(stack, 0, 255).astype(np.uint8)
+@pytest.fixture
+def written(tmp_path, field):
+    """A maker of files: ``written(shape, axes)``."""
 
+    def write(shape, axes) -> Path:
+        path = tmp_path / "cells.tif"
+        tifffile.imwrite(path, field(shape), metadata={"axes": axes}, photometric="minisblack")
+        return path
 
-def written(folder: Path, shape, axes) -> Path:
-    path = folder / "cells.tif"
-    tifffile.imwrite(path, discs(shape), metadata={"axes": axes}, photometric="minisblack")
-    return path
+    return write
 
 
 def labels_in(out: Path) -> np.ndarray:
@@ -69,8 +55,10 @@ def recipe_of(axes, **more):
 @pytest.mark.parametrize(
     ("axes", "shape"), [("YX", (430, 330)), ("ZYX", (3, 200, 160)), ("TYX", (2, 200, 160))]
 )
-def test_labels_and_table_are_those_of_one_process(tmp_path, small_blocks, scheduler, axes, shape):
-    image = written(tmp_path, shape, axes)
+def test_labels_and_table_are_those_of_one_process(
+    tmp_path, small_blocks, scheduler, axes, shape, written
+):
+    image = written(shape, axes)
     recipe = recipe_of(axes)
     expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes=axes, **OPTIONS)
     assert expected.object_count > 10
@@ -92,9 +80,9 @@ def test_labels_and_table_are_those_of_one_process(tmp_path, small_blocks, sched
 
 
 def test_an_error_in_one_block_fails_the_image_alone(
-    tmp_path, small_blocks, scheduler, monkeypatch
+    tmp_path, small_blocks, scheduler, monkeypatch, written
 ):
-    image = written(tmp_path, (430, 330), "YX")
+    image = written((430, 330), "YX")
     real, calls = TilePainter.paint, []
 
     def fail_once(self, number, folder):
@@ -116,8 +104,10 @@ def test_an_error_in_one_block_fails_the_image_alone(
     assert run_batch(recipe_of("YX"), [image], out, **options).done == 1
 
 
-def test_cancel_leaves_nothing_and_the_next_run_does_it(tmp_path, small_blocks, scheduler):
-    image = written(tmp_path, (430, 330), "YX")
+def test_cancel_leaves_nothing_and_the_next_run_does_it(
+    tmp_path, small_blocks, scheduler, written
+):
+    image = written((430, 330), "YX")
     out = tmp_path / "out"
     token = CancelToken()
     options = {"through_disk": True, "scheduler": scheduler, "split_above": 1000}
@@ -135,10 +125,10 @@ def test_cancel_leaves_nothing_and_the_next_run_does_it(tmp_path, small_blocks, 
 
 
 def test_a_tile_that_ends_after_a_cancel_brings_nothing_back(
-    tmp_path, small_blocks, scheduler, monkeypatch
+    tmp_path, small_blocks, scheduler, monkeypatch, written
 ):
     """Nobody waits for what workers are at, and the folder it was for is gone."""
-    image = written(tmp_path, (430, 330), "YX")
+    image = written((430, 330), "YX")
     out, token = tmp_path / "out", CancelToken()
     begun, go, ended = threading.Event(), threading.Event(), threading.Semaphore(0)
     real, places = spread.write_tile, []
@@ -167,9 +157,9 @@ def test_a_tile_that_ends_after_a_cancel_brings_nothing_back(
     assert not [p for p in out.iterdir() if ".partial" in p.name]
 
 
-def test_a_worker_that_is_lost_changes_nothing(tmp_path, small_blocks, monkeypatch):
+def test_a_worker_that_is_lost_changes_nothing(tmp_path, small_blocks, monkeypatch, written):
     """The scheduler hands its tiles to another one."""
-    image = written(tmp_path, (430, 330), "YX")
+    image = written((430, 330), "YX")
     expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
     out, lost = tmp_path / "out", []
     real, first = spread.write_tile, threading.Lock()
@@ -197,9 +187,9 @@ def test_a_worker_that_is_lost_changes_nothing(tmp_path, small_blocks, monkeypat
 
 
 @pytest.mark.slow
-def test_workers_that_die_change_nothing(tmp_path):
+def test_workers_that_die_change_nothing(tmp_path, written):
     """Processes are killed for real while they predict; others take their tiles over."""
-    image = written(tmp_path, (700, 700), "YX")
+    image = written((700, 700), "YX")
     recipe = recipe_of("YX")
     expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
     out = tmp_path / "out"

@@ -1,0 +1,205 @@
+"""What a streamed run leaves on the disk, and what is to be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_studio.axes import Axes
+from unet_studio.errors import OutputError
+from unet_studio.events import Event, Started
+from unet_studio.images.ome_zarr import write_chunked
+from unet_studio.images.writers import remove_files, remove_records
+from unet_studio.images.zarr_marker import is_ours
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from unet_studio.images.blocks import Each
+    from unet_studio.inference.prediction import Prediction
+    from unet_studio.objects.streamed import MadeObjects
+
+
+@dataclass(frozen=True)
+class StreamedSegmentation:
+    """The result of a streamed run.
+
+    Attributes
+    ----------
+    path : Path
+        The OME-Zarr that holds the labels.
+    labels : zarr.Array of unsigned int
+        Its full resolution, axes as in ``axes``: read only what you need.
+    axes : Axes
+        Canonical, without C.
+    measurements : dict of array
+        One value per object (and frame) in each column; empty if nothing was measured.
+    record : dict
+        The run record, ready for JSON.
+    warnings : tuple of str
+    tracks : dict of array
+        What became of each object, one value per object in each column
+        (:class:`~unet_studio.objects.linking.Tracks`); empty if objects were not
+        linked through time.
+    """
+
+    path: Path
+    labels: Any
+    axes: Axes
+    measurements: dict[str, NDArray[Any]]
+    record: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+    tracks: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def features(self) -> dict[str, NDArray[Any]]:
+        """One row per label: the measurements, or of linked objects their summary."""
+        if not self.tracks:
+            return self.measurements
+        from unet_studio.objects.measurements import summarise
+
+        return summarise(self.measurements, self.tracks)
+
+    @property
+    def object_count(self) -> int:
+        """Number of objects, linked ones once (for class labels: the highest class found)."""
+        return int(self.record["objects"]["count"])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the results go.
+
+    Attributes
+    ----------
+    target : Path
+        Folder for the labels.
+    probabilities : Path or None
+        Folder for the probabilities, if they are to be kept.
+    beside : Path or None
+        After which all other results are called, if not after ``target``. An older result
+        there is replaced, too.
+    key : str
+        Of what the labels are made; goes into their marker.
+    """
+
+    target: Path
+    probabilities: Path | None = None
+    beside: Path | None = None
+    key: str = ""
+
+    def check(self) -> None:
+        """Refuse places that hold what this program did not write.
+
+        Raises
+        ------
+        OutputError
+        """
+        for path in filter(None, (self.target, self.probabilities)):
+            check_target(path)
+
+
+def write_results(
+    prediction: Prediction,
+    made: MadeObjects,
+    provisional: Any,
+    places: Places,
+    measure: bool,
+    check: Callable[[], None],
+    each: Each = map,
+) -> Generator[Event, None, StreamedSegmentation]:
+    """Replace what is there by the final stores.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    made : MadeObjects
+    provisional : array-like of int
+        The labels, axes ``[T] [Z] Y X``.
+    places : Places
+    measure : bool
+        Whether the objects were to be measured.
+    check : callable
+        Called before each slab; may raise to stop.
+    each : callable
+        Writes the slabs: ``map``, or what has others do it.
+    """
+    target, probabilities = places.target, places.probabilities
+    # From here on it is being replaced.
+    older = [f for path in filter(None, (target, places.beside)) for f in remove_records(path)]
+    if probabilities is not None:
+        yield Started("writing probabilities")
+        write_chunked(
+            prediction.probabilities, prediction.axes, probabilities,
+            dtype=np.dtype(np.float16), metadata={}, labels=False, check=check, each=each,
+        )  # fmt: skip
+    yield Started("writing labels")
+    result = _finish(prediction, made, provisional, places, measure, check, each)
+    remove_files(older, target, probabilities)
+    return result
+
+
+def _finish(
+    prediction: Prediction,
+    made: MadeObjects,
+    provisional: Any,
+    places: Places,
+    measure: bool,
+    check: Callable[[], None],
+    each: Each,
+) -> StreamedSegmentation:
+    """Write the labels, and put together what is to be said of them."""
+    import zarr
+
+    from unet_studio.inference.record import with_objects
+    from unet_studio.objects.run import smallest_label_dtype
+
+    axes = prediction.axes.without("C") if "C" in prediction.axes else prediction.axes
+    warnings = [*prediction.warnings, *made.warnings]
+    record = with_objects(
+        prediction.record,
+        made.method,
+        count=made.count,
+        tracks=made.tracks.counts() if made.tracks is not None else None,
+        measure=measure,
+        warnings=warnings,
+        seconds=made.seconds,
+    )
+    write_chunked(
+        provisional,
+        axes,
+        places.target,
+        dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
+        metadata={"record": record, "key": places.key},
+        labels=True,
+        check=check,
+        each=each,
+    )
+    labels = zarr.open_array(str(places.target / "0"), mode="r")
+    tracks = made.tracks.columns() if made.tracks is not None else {}
+    return StreamedSegmentation(
+        places.target, labels, axes, _joined(made.tables), record, tuple(warnings), tracks
+    )
+
+
+def check_target(path: Path) -> None:
+    """Refuse a place that holds what this program did not write.
+
+    Raises
+    ------
+    OutputError
+    """
+    if path.exists() and not is_ours(path):
+        raise OutputError(
+            f"{path} exists and was not written by this program, so it stays. Move it away or "
+            "choose another name."
+        )
+
+
+def _joined(tables: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    names = tables[0] if tables else ()
+    return {name: np.concatenate([t[name] for t in tables]) for name in names}
