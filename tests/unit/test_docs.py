@@ -212,7 +212,6 @@ def test_the_messages_that_are_explained_are_those_of_the_program():
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("mkdocs", reason="the documentation tools are not installed")
     ended = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
         cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import distributed
 import numpy as np
 import pytest
 import tifffile
@@ -16,7 +17,6 @@ from unet_studio.inference import spread
 from unet_studio.inference.spread import TilePainter
 from unet_studio.recipe import Recipe
 
-distributed = pytest.importorskip("distributed")
 OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 256}}
 
 
