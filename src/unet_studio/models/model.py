@@ -119,14 +119,21 @@ def filled(network: nn.Module, card: ModelCard, weights: dict[str, torch.Tensor]
     return network.eval().requires_grad_(False)
 
 
-class _RealNumbers(TorchFunctionMode):
-    """Some encoders read numbers from a linspace while they are built."""
+# What fills weights by chance. On the meta device there is nothing to fill, but torch would
+# import its compiler for it: three seconds, each time that a process loads its first model.
+_FILLING = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
+
+
+class _ShapesOnly(TorchFunctionMode):
+    """Leaves weights unfilled, and makes real numbers where encoders read them while built."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is torch.linspace:
+        if func in _FILLING and args[0].is_meta:
+            return args[0]
+        if func is torch.linspace:  # some encoders read from it
             kwargs.setdefault("device", "cpu")
         return func(*args, **kwargs)
 
@@ -134,7 +141,7 @@ class _RealNumbers(TorchFunctionMode):
 @contextmanager
 def shapes_only() -> Iterator[None]:
     """Build networks on the meta device: shapes without memory."""
-    with torch.device("meta"), _RealNumbers():
+    with torch.device("meta"), _ShapesOnly():
         yield
 
 

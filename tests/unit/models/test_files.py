@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
@@ -209,3 +211,15 @@ def test_contradictory_cards_are_refused(fields, message):
     base = {"name": "x", "architecture": "unet", "in_channels": 1, "representation": "binary"}
     with pytest.raises(ValueError, match=message):
         ModelCard(**(base | fields))
+
+
+def test_loading_a_model_does_not_load_the_compiler_of_torch():
+    """It takes as long as all of torch, and every first run would wait for it."""
+    code = (
+        "import sys; from unet_studio import load_model; load_model('nuclei'); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert ended.stdout.strip() == "False"
