@@ -27,6 +27,11 @@ from unet_studio.images.limits import readable_size
 _PIECE = 1 << 20
 _HARMLESS = 64 << 20
 # bzip2 and LZMA can blow one small block up to gigabytes before it can be counted.
+# All that zipfile raises for files that are damaged, made by others, or locked by a password.
+UNREADABLE_ZIP = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError,
+    NotImplementedError,
+)  # fmt: skip
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _ENTRY_BYTES = 46 + 512  # of the list of contents: an entry with a long name
@@ -222,7 +227,7 @@ class _Members:
                     if done > limit:
                         raise self._beyond(name, done, limit)
                     yield piece
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except UNREADABLE_ZIP as error:
             raise ModelError(
                 f"{name!r} in {self.path} can not be read: {error}. Get the package again."
             ) from None
@@ -259,7 +264,7 @@ class _Zip(_Members):
         try:
             _check_directory(path, caps)
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except UNREADABLE_ZIP as error:
             raise ModelError(
                 f"{path} is no zip file that can be read: {error}. Download or copy it again."
             ) from None

@@ -6,7 +6,6 @@ A NumPy archive (``.npz``) of positions and values, and a header in JSON.
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from unet_studio.errors import AnnotationError
 from unet_studio.images.atomic import atomic_file
+from unet_studio.models.archives import UNREADABLE_ZIP
 from unet_studio.training.annotations import Annotations, Box, annotate
 
 SUFFIX = ".strokes.npz"
@@ -57,7 +57,7 @@ def load_annotations(path: Path) -> Annotations:
         return _checked(header, places, values)
     except FileNotFoundError:
         raise AnnotationError(f"There are no annotations {path}. Check the name.") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE_ZIP, KeyError, TypeError) as error:
         raise AnnotationError(
             f"The annotations {path} can not be read: {error}. The file is damaged or of another "
             "kind; use an earlier copy."

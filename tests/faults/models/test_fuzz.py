@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -140,6 +141,16 @@ def fuzz(name: str, valid: Path, examples: int) -> None:
 @pytest.mark.parametrize("name", READERS)
 def test_S04_changed_at_random_only_our_errors_come_out(name, valid):
     fuzz(name, valid, 200)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "package.zip"])
+def test_S04_an_archive_of_a_later_version_of_zip_is_refused(name, valid, tmp_path):
+    content = bytearray((valid / name).read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that reading it needs
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UNetStudioError, match=re.escape(str(path))):
+        READERS[name](path)
 
 
 ODD = (

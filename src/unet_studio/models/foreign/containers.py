@@ -18,6 +18,7 @@ import torch
 
 from unet_studio.errors import ModelError
 from unet_studio.images.limits import available_memory, readable_size
+from unet_studio.models.archives import UNREADABLE_ZIP
 from unet_studio.models.files import read_header
 from unet_studio.models.foreign.names import find_weights
 
@@ -110,7 +111,7 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except UNREADABLE_ZIP:
         raise ModelError(
             f"{path} is truncated or damaged: its archive has no end. {_AGAIN}"
         ) from None

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from unet_studio.errors import ModelError
+from unet_studio.models.archives import UNREADABLE_ZIP
 from unet_studio.models.networks.nnunet import first_name
 from unet_studio.models.nnunet.folder import Trained
 
@@ -109,7 +110,7 @@ def _packed(source: Any) -> bool:
     try:
         with zipfile.ZipFile(source) as archive:
             return any(m.file_size > m.compress_size for m in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except UNREADABLE_ZIP:
         return False  # torch will say what it is
     finally:
         if hasattr(source, "seek"):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from unet_studio.errors import ModelError
+from unet_studio.models.archives import UNREADABLE_ZIP
 from unet_studio.models.foreign.guess import guess_architecture
 from unet_studio.models.model import without_prefix
 
@@ -84,7 +85,7 @@ def _check_container(content: bytes, where: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             total = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, ValueError) as error:
+    except UNREADABLE_ZIP as error:
         raise ModelError(f"{where} is damaged: {error}. Get it again.") from None
     # Torch stores without compression; what grows on reading is made to.
     if total > min(_LARGEST, 2 * len(content)):
