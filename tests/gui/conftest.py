@@ -36,6 +36,20 @@ def tiny_model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_imported_is_not_garbage():
+    """Let the collector look at windows alone, not at a million objects of torch and others.
+
+    napari collects whenever a layer is removed, in one second of two that these tests take.
+    """
+    import napari._qt.qt_viewer  # noqa: F401
+    import segmentation_models_pytorch  # noqa: F401
+    import skimage.measure  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _own_model_store(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path_factory.mktemp("home")))

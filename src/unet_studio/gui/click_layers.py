@@ -152,8 +152,12 @@ class ClickLayers:
 
     def remove(self) -> None:
         """Take away those that are still there."""
-        for layer in reversed(self.all):
-            if self.holds(layer):
+        mine = [layer for layer in reversed(self.all) if self.holds(layer)]
+        if not mine:
+            return
+        # napari collects garbage after each change of layers, which takes long with torch: once.
+        with self._viewer.layers.batched_update():
+            for layer in mine:
                 self._viewer.layers.remove(layer)
 
     def holds(self, layer: Layer) -> bool:

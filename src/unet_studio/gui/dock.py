@@ -43,10 +43,12 @@ class StudioWidget(QWidget):
     napari_viewer : napari.viewer.Viewer
     """
 
+    # Of the class: PySide still brings events when the collector has emptied the instance.
+    _window: QWidget | None = None
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:  # noqa: F821
         super().__init__()
         self._viewer = napari_viewer
-        self._window: QWidget | None = None
         self._docked = self._shut = self._closing = False
         settings = read_settings()
         self.header = ModelHeader(settings.device)
