@@ -129,7 +129,7 @@ class Judgement:
         self.course = course
         card, device = course.base.card, course.device
         self.old = frozen_copy(course.base.network, device)
-        self.judge = Judge(course.exercises, course.split.held_back, card, device, course.halos)
+        self.judge = Judge(course.exercises, course.split.judging, card, device, course.halos)
         check = token.raise_if_cancelled
         self.before = self.judge.look(self.old, check)
 
@@ -179,12 +179,12 @@ def make_lessons(
         images = rehearsal_images(card)
         if images:
             lessons.rehearsal = rehearsal_crops(images, crop, generator)
-    if course.split.held_back:
+    seen = course.split.choosing or course.split.judging
+    if seen:
         glance = [min(h, _GLANCE_HALO) for h in course.halos]
-        seen = Judge(
-            course.exercises, course.split.held_back, card, course.device, glance, _GLANCED
-        )
-        lessons.score = lambda network: seen.balanced(seen.scores(network))
+        scorer = Judge(course.exercises, seen, card, course.device, glance, _GLANCED)
+        lessons.score = lambda network: scorer.balanced(scorer.scores(network))
+        lessons.chooses = bool(course.split.choosing)
     if latest is not None:
         lessons.refresh = _refresher(course, exercises, latest, crop, generator)
     return lessons
