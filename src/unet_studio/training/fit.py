@@ -60,10 +60,13 @@ class Lessons:
     chooses : bool
         Whether that score may choose what is kept and when to end: not if the result is
         judged on the same regions.
+    keeps : callable or None
+        Returns how much of what the old model was sure of, around strokes, a network still
+        says, range [0, 1], or None.
     refresh : callable or None
         Returns a new sampler if annotations have changed, else None.
     watch : callable or None
-        Shown the network that would be kept after each step, on the training's thread.
+        Shown the network as it would be kept after each step, on the training's thread.
     """
 
     sampler: CropSampler
@@ -73,6 +76,7 @@ class Lessons:
     trust_far: float = 0.0
     score: Callable[[nn.Module], float] | None = None
     chooses: bool = False
+    keeps: Callable[[nn.Module], float | None] | None = None
     refresh: Callable[[], CropSampler | None] | None = None
     watch: Callable[[nn.Module], None] | None = None
 
@@ -219,8 +223,8 @@ class _Loop:
         self.optimiser = self._optimiser()
         self.fitted = Fitted({})
         self.keeper = Keeper(
-            self.network, lessons.score, chooses=lessons.chooses, known=known,
-            share=settings.share, patience=settings.patience,
+            self.network, lessons.score, chooses=lessons.chooses, keeps=lessons.keeps,
+            known=known, share=settings.share, patience=settings.patience,
         )  # fmt: skip
         self.evaluated = 0
         self.has_ended = False

@@ -36,9 +36,9 @@ class FitSettings(BaseModel):
         allows forgetting.
     share : float or None
         How far to go from the old model's weights to those that were learned: 0 changes
-        nothing, 1 goes all of the way, as a new model always does. None is half of it, or
-        what is best on held-back regions where there are enough to choose by some and judge
-        by others.
+        nothing, 1 goes all of the way, as a new model always does. None is as far as what
+        was known stays, or what is best on held-back regions where there are enough to choose
+        by some and judge by others.
     patience : int
         Evaluations without a better score after which training stops, where there are
         regions to choose by.

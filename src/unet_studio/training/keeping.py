@@ -15,11 +15,14 @@ import torch
 from torch import nn
 
 Weights = dict[str, torch.Tensor]
-# Without strokes to choose by: half of the way, which is what the paper advises then.
-HALF = 0.5
-# With such strokes, one of these shares of the way.
+# Shares of the way that are tried, and what the paper advises where nothing says which.
 SHARES = (0.25, 0.5, 0.75, 1.0)
+HALF = 0.5
 WHOLE = (1.0,)
+# Without strokes to choose by: as far as this much of what the old model was sure of stays,
+# around strokes, where nothing was painted. A training from strokes that have little to teach
+# it takes more than that (measured in benchmarks/results/refine.md).
+LEAST_KEPT = 0.95
 
 
 def on_the_cpu(weights: Mapping[str, torch.Tensor]) -> Weights:
@@ -67,7 +70,12 @@ class Keeper:
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool
-        Whether that score may choose. If not it is only told, and the last weights are kept.
+        Whether that score may choose. If not it is only told, and the last weights are those
+        to go to.
+    keeps : callable or None
+        Returns the share of what the old network was sure of that another still says, range
+        [0, 1], or None if there is no such thing. How far to go is chosen by it where no
+        score may.
     known : bool
         Whether the network is one to keep to: then it is gone but a share of the way.
     share : float or None
@@ -82,6 +90,7 @@ class Keeper:
         score: Callable[[nn.Module], float] | None,
         *,
         chooses: bool,
+        keeps: Callable[[nn.Module], float | None] | None = None,
         known: bool,
         share: float | None,
         patience: int,
@@ -89,10 +98,9 @@ class Keeper:
         self._old = {n: v.detach().clone() for n, v in network.state_dict().items()}
         self._probe = copy.deepcopy(network).requires_grad_(False)
         self._score, self._chooses, self._patience = score, chooses and score is not None, patience
-        self._shares = (share,) if share is not None else SHARES
-        self._usual = HALF if share is None else share
-        if not known:
-            self._shares, self._usual = WHOLE, 1.0
+        self._shares = ((share,) if share is not None else SHARES) if known else WHOLE
+        self._keeps = keeps if len(self._shares) > 1 and not self._chooses else None
+        self._usual = HALF if HALF in self._shares else self._shares[0]
         self._best: _Choice | None = None
         self._worse = 0
 
@@ -107,13 +115,14 @@ class Keeper:
         return self._best.share if self._best else self._usual
 
     def shown(self, average: nn.Module, share: float | None = None) -> nn.Module:
-        """Return a network with the weights that would be kept now; the same object each time.
+        """Return a network part of the way to what was learned; the same object each time.
 
         Parameters
         ----------
         average : torch.nn.Module
             What was learned so far.
         share : float, optional
+            Of the way; that of the best so far, or else half, by default.
         """
         share = self.share if share is None else share
         self._probe.load_state_dict(between(self._old, average.state_dict(), share))
@@ -134,8 +143,19 @@ class Keeper:
             self._worse += 1
         return score
 
+    def _look_back(self, average: nn.Module) -> None:
+        """Go as far as enough stays of what was known."""
+        if self._keeps is None:
+            return
+        for share in reversed(self._shares):
+            kept = self._keeps(self.shown(average, share))
+            self._usual = HALF if kept is None else share
+            if kept is None or kept >= LEAST_KEPT:
+                return
+
     def kept(self, average: nn.Module) -> Weights:
         """Return the weights to keep, on the CPU."""
         if self._best is not None:
             return self._best.weights
+        self._look_back(average)
         return on_the_cpu(between(self._old, average.state_dict(), self._usual))

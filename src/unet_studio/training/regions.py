@@ -25,9 +25,9 @@ CELL = 64
 LEAST_HELD_BACK = 6
 # Of as many held back or more, a third does not judge but chooses what is judged. By fewer
 # the choice would be chance, and there would be too few left to judge on.
-_ENOUGH_TO_CHOOSE = 12
+_ENOUGH_TO_CHOOSE = 24
 _CHOOSING = 3
-_LEAST_CHOOSING = 4
+_LEAST_CHOOSING = 6
 _SHARE = 0.25
 # At most this share of the regions may be lost to the training.
 _LARGEST_LOSS = 0.4
@@ -224,7 +224,7 @@ def _choose(
     count = len(near)
     order = np.random.default_rng(seed).permutation(count)
     held, taken = np.zeros(count, bool), np.zeros(count, bool) if before is None else before
-    barred = near[taken].any(axis=0)
+    barred = np.asarray(near[taken].any(axis=0), bool)
     lost = barred & ~taken
     turns = np.unique(kinds)
     for turn in range(wanted):

@@ -100,6 +100,19 @@ def test_a_better_earlier_evaluation_is_kept_and_training_tires():
     assert float(keeper.kept(Dial(9.0))["value"]) == 1.0
 
 
+@pytest.mark.parametrize(("falls", "share"), [(0.01, 1.0), (0.06, 0.75), (0.1, 0.5), (9, 0.25)])
+def test_without_a_score_to_choose_by_it_goes_as_far_as_what_was_known_stays(falls, share):
+    keeper = keeper_of(near(0.0), chooses=False, keeps=lambda net: 1 - falls * float(net.value))
+    keeper.look(Dial(1.0))
+    assert float(keeper.kept(Dial(1.0))["value"]) == keeper.share == share
+
+
+def test_what_knew_nothing_of_the_image_has_nothing_to_lose_there():
+    """Nor does it say how far to go: half."""
+    keeper = keeper_of(None, keeps=lambda net: None)
+    assert float(keeper.kept(Dial(1.0))["value"]) == keeper.share == HALF
+
+
 def test_a_network_that_knew_nothing_goes_all_of_the_way():
     for share in (None, 0.5):
         keeper = keeper_of(near(1.0), known=False, share=share)
