@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +31,6 @@ from unet_studio.models.card import ModelCard
 from unet_studio.models.files import read_model_file, verify_file
 from unet_studio.models.foreign.containers import read_weights
 from unet_studio.models.zoo.yaml import read_yaml
-
-# Files of each kind; UNET_STUDIO_FUZZ=10000 makes more of them.
-EXAMPLES = int(os.environ.get("UNET_STUDIO_FUZZ", "60"))
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
@@ -104,6 +101,31 @@ def nifti() -> bytes:
     return nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)).to_bytes()
 
 
+def zarr_image() -> dict[str, bytes]:
+    """An OME-Zarr image of one level, file by file."""
+    from unet_studio.axes import Axes
+    from unet_studio.images.writers import write_labels
+
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "a.ome.zarr"
+        write_labels(np.ones((8, 8), np.uint8), Axes("YX"), path)
+        return {str(p.relative_to(made)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+ZARR = zarr_image()
+
+
+def read_zarr(path: Path) -> None:
+    """Read the image of which this is one of the files; the others are as they should be."""
+    root = next(p for p in path.parents if p.name == "a.ome.zarr")
+    for name, content in ZARR.items():
+        target = root.parent / name
+        if target != path and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    read_pixels(root)
+
+
 def read_whole_package(path: Path) -> None:
     with open_package(path) as opened:
         for name in opened.names():
@@ -138,33 +160,48 @@ READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "TIFF": ("a.tif", tiff(), read_pixels),
     "PNG": ("a.png", png(), read_pixels),
     "NIfTI": ("a.nii", nifti(), read_pixels),
+    "OME-Zarr": ("a.ome.zarr/zarr.json", ZARR["a.ome.zarr/zarr.json"], read_zarr),
+    "OME-Zarr, array": ("a.ome.zarr/0/zarr.json", ZARR["a.ome.zarr/0/zarr.json"], read_zarr),
     "NIfTI, packed": ("a.nii.gz", gzip.compress(nifti(), mtime=0), read_pixels),
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore")  # libraries warn of what they doubt: that is no error
-@pytest.mark.parametrize("kind", READERS)
-def test_S04_of_damaged_bytes_only_our_own_errors_come_out(kind, tmp_path_factory):
+def fuzz(kind: str, folder: Path, examples: int) -> None:
     name, content, reader = READERS[kind]
-    folder = tmp_path_factory.mktemp("fuzz")
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     outcomes = []
 
-    @settings(max_examples=EXAMPLES, database=None)
+    @settings(max_examples=examples, database=None)
     @given(damaged(content))
     def damage(data: bytes) -> None:
-        (folder / name).write_bytes(data)
+        path.write_bytes(data)
         try:
-            reader(folder / name)
+            reader(path)
         except UNetStudioError as error:
             outcomes.append(str(error).strip())
         else:
             outcomes.append("read")
 
-    (folder / name).write_bytes(content)
-    reader(folder / name)  # what is damaged is worth damaging
+    path.write_bytes(content)
+    reader(path)  # what is damaged is worth damaging
     damage()
-    assert len(outcomes) >= EXAMPLES
+    assert len(outcomes) >= examples
     assert all(outcomes), "an error has no words"
+
+
+@pytest.mark.filterwarnings("ignore")  # libraries warn of what they doubt: that is no error
+@pytest.mark.parametrize("kind", READERS)
+def test_S04_of_damaged_bytes_only_our_own_errors_come_out(kind, tmp_path):
+    fuzz(kind, tmp_path, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", READERS)
+def test_S04_of_ten_thousand_damaged_files(kind, tmp_path):
+    fuzz(kind, tmp_path, 10_000)
 
 
 def test_S04_a_manifest_goes_on_after_any_line(tmp_path):

@@ -68,6 +68,20 @@ def _our_threads():
 
 
 @pytest.fixture
+def resident():
+    """A function that returns the memory in use by this process, in bytes."""
+    import psutil
+
+    process = psutil.Process()
+
+    def measure():
+        gc.collect()
+        return process.memory_info().rss
+
+    return measure
+
+
+@pytest.fixture
 def notifications():
     """What napari has told the user since the test began, as (severity, message)."""
     from napari.utils.notifications import notification_manager

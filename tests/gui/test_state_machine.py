@@ -229,6 +229,7 @@ class Place:
 
     def __init__(self, viewer, studio, **parts):
         self.viewer, self.studio = viewer, studio
+        self.rested = lambda: None
         vars(self).update(parts)  # engine, qtbot, models, told, image, mark, raised
 
     def reopen(self):
@@ -252,6 +253,7 @@ class Place:
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QApplication.processEvents()
         assert not self.raised, "".join(traceback.format_exception(*self.raised[0]))
+        self.rested()
 
 
 def _threads():
@@ -296,5 +298,12 @@ def test_P16_any_order_of_the_four_verbs(place):
 
 
 @pytest.mark.slow
-def test_P16_two_hundred_walks(place):
+@pytest.mark.timeout(2 * 3600)
+def test_P16_L09_two_hundred_walks_keep_no_memory(place, resident):
+    """As many steps as a working day has, in one window."""
+    sizes = []
+    place.rested = lambda: sizes.append(resident())
     walk(place, 200, 30)
+    early, late = np.median(sizes[40:60]), np.median(sizes[-20:])
+    print(f"{len(sizes)} walks; {early / 1e6:.0f} MB after 50, {late / 1e6:.0f} MB at the end")
+    assert late < 1.05 * early, [round(s / 1e6) for s in sizes]

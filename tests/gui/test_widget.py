@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import textwrap
@@ -282,8 +283,9 @@ def test_the_way_is_told_while_running(open_studio, engine, blob_image, qtbot):
     qtbot.waitUntil(lambda: not studio.tab.runner.running)
 
 
-def test_L06_twenty_cycles_leave_nothing_behind(open_studio, engine, blob_image, qtbot):
-    """Threads, timers, top-level widgets and open files are as before (L06, small)."""
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_L06_cycles_leave_nothing_behind(count, open_studio, engine, blob_image, qtbot, resident):
+    """Threads, timers, top-level widgets and open files are as before, and memory nearly."""
     import threading
     from pathlib import Path
 
@@ -305,6 +307,7 @@ def test_L06_twenty_cycles_leave_nothing_behind(open_studio, engine, blob_image,
         qtbot.wait(1)
 
     def census():
+        gc.collect()
         QApplication.sendPostedEvents(None, 52)  # DeferredDelete
         return (
             threading.active_count(),
@@ -315,10 +318,16 @@ def test_L06_twenty_cycles_leave_nothing_behind(open_studio, engine, blob_image,
 
     cycle()
     before = census()
-    for _ in range(20):
+    sizes = []
+    for _ in range(count):
         cycle()
+        sizes.append(resident())
     assert census() == before
     assert len(viewer.layers) == 1
+    if len(sizes) > 20:
+        slope = np.polyfit(np.arange(len(sizes) - 20), sizes[20:], 1)[0]
+        print(f"{slope / 1e3:.1f} kB per cycle")
+        assert slope <= 100e3
 
 
 def test_a_stroke_that_was_undone_still_makes_the_layer_the_users(

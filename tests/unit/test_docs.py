@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import tomllib
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -75,9 +77,39 @@ def steps(page: Path) -> list[dict]:
 
 RUNNABLE = [page for page in PAGES if steps(page)]
 
-# Run in a process of its own: pages register parts and change nothing for other tests.
+# Each page runs in a process of its own: pages register parts and change nothing for others. The
+# processes are copies of one that has what takes long to import, and nothing of ours.
+_SERVER = """
+import json, os, runpy, sys, traceback
+import numpy, pydantic, scipy.ndimage, tifffile, torch, zarr
+for line in sys.stdin:
+    job = json.loads(line)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.setsid()
+            out = os.open(job["output"], os.O_WRONLY | os.O_CREAT)
+            for stream in (1, 2):
+                os.dup2(out, stream)
+            os.chdir(job["folder"])
+            sys.argv = [job["runner"], job["page"], job["steps"]]
+            runpy.run_path(job["runner"])
+            status = 0
+        except SystemExit as stop:
+            print(stop.code)
+            status = 1 if stop.code else 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    print(json.dumps({"pid": child}), flush=True)
+    print(json.dumps({"code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}), flush=True)
+"""
+
 _RUNNER = """
-import json, sys, traceback
+import json, sys
 from pathlib import Path
 page, steps = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
 sys.path.insert(0, "")
@@ -102,6 +134,41 @@ for step in steps:
 """
 
 
+@pytest.fixture(scope="module")
+def run_page(tmp_path_factory):
+    """Run steps in a folder; returns the exit status and what was printed."""
+    place = tmp_path_factory.mktemp("pages")
+    (place / "server.py").write_text(_SERVER)
+    (place / "runner.py").write_text(_RUNNER)
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    # One home for all, as for who reads one page after another: speeds are measured once.
+    environment |= {"UNET_STUDIO_HOME": str(place / "home"), "PYTHONWARNINGS": "default"}
+    server = subprocess.Popen(
+        [sys.executable, place / "server.py"], env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+    def run(page: str, todo: list[dict], folder: Path) -> tuple[int, str]:
+        number = len(list(place.glob("*.json")))
+        steps, output = place / f"{number}.json", place / f"{number}.txt"
+        steps.write_text(json.dumps(todo))
+        job = {"page": page, "steps": steps, "runner": place / "runner.py", "folder": folder}
+        server.stdin.write(json.dumps({k: str(v) for k, v in (job | {"output": output}).items()}))
+        server.stdin.write("\n")
+        server.stdin.flush()
+        process = json.loads(server.stdout.readline())["pid"]
+        late = threading.Timer(240, os.killpg, (process, signal.SIGKILL))
+        late.start()
+        code = json.loads(server.stdout.readline())["code"]
+        late.cancel()
+        return code, output.read_text()
+
+    yield run
+    server.stdin.close()
+    server.wait(60)
+    server.stdout.close()
+
+
 @pytest.fixture
 def workplace(tmp_path):
     """The files that the pages speak of."""
@@ -120,17 +187,21 @@ def workplace(tmp_path):
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_examples_of_a_page_run(page, workplace, tmp_path_factory):
-    scripts = tmp_path_factory.mktemp("scripts")
-    (scripts / "runner.py").write_text(_RUNNER)
-    (scripts / "steps.json").write_text(json.dumps(steps(page)))
-    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    environment |= {"UNET_STUDIO_HOME": str(scripts / "home"), "PYTHONWARNINGS": "default"}
-    ended = subprocess.run(
-        [sys.executable, scripts / "runner.py", page.name, scripts / "steps.json"],
-        cwd=workplace, env=environment, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+def test_the_examples_of_a_page_run(page, workplace, run_page):
+    code, printed = run_page(page.name, steps(page), workplace)
+    assert code == 0, printed
+
+
+def test_a_step_that_fails_is_told(tmp_path, run_page):
+    """In Python, as a command, and by a name of ours that the page does not import."""
+    for step, said in (
+        ({"python": "1 / 0", "save": None}, "ZeroDivisionError"),
+        ({"command": ["unet-studio", "segment", "missing.tif"]}, "a.md:1: unet-studio segment"),
+        ({"python": "unet_studio.load_model", "save": None}, "NameError"),
+    ):
+        code, printed = run_page("a.md", [{"line": 1} | step], tmp_path)
+        assert code != 0
+        assert said in printed
 
 
 def test_the_pages_have_examples():

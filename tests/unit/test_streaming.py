@@ -16,9 +16,7 @@ from unet_studio import streaming as streaming_module
 from unet_studio.errors import Cancelled, OutputError, RecipeError
 from unet_studio.events import CancelToken, TileDone, Warned
 from unet_studio.images.zarr_marker import MARKER, is_complete
-from unet_studio.models.model import Model, build_network
 from unet_studio.models.presets import new_model
-from unet_studio.models.probe import probe_network
 
 OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 512}}
 
@@ -49,11 +47,7 @@ def test_labels_and_table_are_those_in_memory(tmp_path, small_blocks, axes, shap
 def test_a_network_of_three_dimensions(tmp_path, small_blocks, field):
     image = field((18, 60, 76))
     options = {**OPTIONS, "tiling": {"tile": 64}}
-    tiny = new_model("unet-tiny", ndim=3, representation="objects").card
-    card = tiny.model_copy(update={"options": {"widths": (4, 8)}})
-    network = build_network(card).eval()
-    card = card.model_copy(update=probe_network(network, card).card_fields())
-    model = Model(card, network)
+    model = new_model("unet-tiny", ndim=3, representation="objects", options={"widths": (4, 8)})
     expected = segment(image, model, axes="ZYX", **options)
     result = segment_to_zarr(image, tmp_path / "l.ome.zarr", model, axes="ZYX", **options)
     np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
@@ -161,7 +155,9 @@ segment_to_zarr(image, sys.argv[1], "random:unet-tiny?representation=objects", d
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-@pytest.mark.parametrize("events", [3, 20])
+@pytest.mark.parametrize(
+    "events", [3, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 40, 2))]
+)
 def test_P18_a_killed_run_leaves_no_result_that_looks_complete(tmp_path, events):
     target = tmp_path / "l.ome.zarr"
     process = subprocess.Popen(

@@ -265,6 +265,11 @@ def activation_bytes_per_pixel(
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follow how many bytes of freshly made tensors are alive, a network's own not counted."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch would import its compiler to tell it of this class: four seconds, for nothing.
+        return False
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0

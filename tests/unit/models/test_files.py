@@ -213,12 +213,16 @@ def test_contradictory_cards_are_refused(fields, message):
         ModelCard(**(base | fields))
 
 
-def test_loading_a_model_does_not_load_the_compiler_of_torch():
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from unet_studio import load_model; load_model('nuclei')",
+        "from unet_studio.models.presets import new_model; new_model('unet-slim')",
+    ],
+)
+def test_having_a_model_does_not_load_the_compiler_of_torch(statement):
     """It takes as long as all of torch, and every first run would wait for it."""
-    code = (
-        "import sys; from unet_studio import load_model; load_model('nuclei'); "
-        "print('torch._dynamo' in sys.modules)"
-    )
+    code = f"import sys; {statement}; print('torch._dynamo' in sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )

@@ -428,6 +428,23 @@ def test_L03_more_pixels_than_32_bits_can_count():
         assert (output[slice(*y), slice(*x)] == number + 8).all()
 
 
+def test_L03_more_than_a_million_objects():
+    side = 3100  # squares of 2 pixels, one in 3: blocks of 1000 cut some of them
+    row = np.arange(side) % 3 < 2
+    squares = row[:, None] & row[None, :]
+    output = np.zeros((side, side), np.uint32)
+    method = ObjectsMethod(method="components", options={"min_size": 0, "fill_holes": False})
+    result = drain(
+        label_blocks(
+            squares[None].astype(np.float32), output, method, "binary", block=(1000, 1000)
+        )
+    )
+    expected, count = ndimage.label(squares)
+    assert count > 1_000_000
+    assert len(result.sizes) == count
+    np.testing.assert_array_equal(output, expected)
+
+
 # --- progress, and what can go wrong ------------------------------------------------
 
 
