@@ -132,6 +132,7 @@ def run_domain(domain: Domain, args: argparse.Namespace) -> None:
             "forest": forest_dice(train, painted, val) if args.forest else None,
             "verdict": result.verdict.as_dict(), "seconds": round(seconds, 1),
             "training": result.record["refined"]["seconds"], "steps": args.steps,
+            "share": result.record["refined"]["share"],
         }  # fmt: skip
         log(args, entry)
     if args.save:

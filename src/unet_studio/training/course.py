@@ -13,7 +13,7 @@ from unet_studio.training.exercises import Exercise, open_exercise
 from unet_studio.training.first_guess import first_guess
 from unet_studio.training.fit import Lessons
 from unet_studio.training.guard import Judge, Verdict, judge
-from unet_studio.training.regions import Split, filled, split_annotations, without
+from unet_studio.training.regions import Split, filled, find_regions, split_annotations, without
 from unet_studio.training.rehearsal import (
     agreement,
     frozen_copy,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # While training, held-back regions are seen with less around them: it is quicker.
 _GLANCE_HALO = 32
 _GLANCED = 12
+# Regions that are learned from, of the old model's word around which enough is to stay.
+_LOOKED_BACK = {2: 16, 3: 4}
 # An old model is right nearly everywhere that nobody painted, and the strokes, which lie on its
 # errors alone, do not say so: its word counts so many times around strokes, and more away from
 # them, where half of the crops are taken (measured in benchmarks/results/refine.md).
@@ -129,7 +131,7 @@ class Judgement:
         self.course = course
         card, device = course.base.card, course.device
         self.old = frozen_copy(course.base.network, device)
-        self.judge = Judge(course.exercises, course.split.held_back, card, device, course.halos)
+        self.judge = Judge(course.exercises, course.split.judging, card, device, course.halos)
         check = token.raise_if_cancelled
         self.before = self.judge.look(self.old, check)
 
@@ -179,15 +181,33 @@ def make_lessons(
         images = rehearsal_images(card)
         if images:
             lessons.rehearsal = rehearsal_crops(images, crop, generator)
-    if course.split.held_back:
+    seen = course.split.choosing or course.split.judging
+    if seen:
         glance = [min(h, _GLANCE_HALO) for h in course.halos]
-        seen = Judge(
-            course.exercises, course.split.held_back, card, course.device, glance, _GLANCED
-        )
-        lessons.score = lambda network: seen.balanced(seen.scores(network))
+        scorer = Judge(course.exercises, seen, card, course.device, glance, _GLANCED)
+        lessons.score = lambda network: scorer.balanced(scorer.scores(network))
+        lessons.chooses = bool(course.split.choosing)
+    if course.knows:
+        lessons.keeps = _keeper(course, check)
     if latest is not None:
         lessons.refresh = _refresher(course, exercises, latest, crop, generator)
     return lessons
+
+
+def _keeper(
+    course: Course, check: Callable[[], None] | None
+) -> Callable[[nn.Module], float | None]:
+    """Return what measures how much stays of what the base was sure of, around what is learned.
+
+    What is held back has no part in it.
+    """
+    card, ndim = course.base.card, course.base.card.ndim
+    learned = [r for i, a in enumerate(course.split.training) for r in find_regions(a, ndim, i)]
+    glance = [min(h, _GLANCE_HALO) for h in course.halos]
+    most = _LOOKED_BACK[ndim]
+    judge = Judge(course.exercises, learned, card, course.device, glance, most)
+    before = judge.look(frozen_copy(course.base.network, course.device), check)
+    return lambda network: judge.kept(before, judge.look(network, check))
 
 
 def _anywhere(course: Course) -> float:

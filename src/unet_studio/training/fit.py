@@ -14,6 +14,7 @@ from torch import nn
 
 from unet_studio.events import CancelToken, Event, Trained, Warned
 from unet_studio.training.first_guess import foreground_of, has_said
+from unet_studio.training.keeping import Keeper
 from unet_studio.training.parts import encoder_parameters, head_parameters
 from unet_studio.training.retarget import NEW_HEAD
 from unet_studio.training.sparse_loss import (
@@ -56,10 +57,16 @@ class Lessons:
         The same on crops in which nothing at all was painted.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
+    chooses : bool
+        Whether that score may choose what is kept and when to end: not if the result is
+        judged on the same regions.
+    keeps : callable or None
+        Returns how much of what the old model was sure of, around strokes, a network still
+        says, range [0, 1], or None.
     refresh : callable or None
         Returns a new sampler if annotations have changed, else None.
     watch : callable or None
-        Shown the averaged network after each step, on the training's thread.
+        Shown the network as it would be kept after each step, on the training's thread.
     """
 
     sampler: CropSampler
@@ -68,6 +75,8 @@ class Lessons:
     trust: float = 0.0
     trust_far: float = 0.0
     score: Callable[[nn.Module], float] | None = None
+    chooses: bool = False
+    keeps: Callable[[nn.Module], float | None] | None = None
     refresh: Callable[[], CropSampler | None] | None = None
     watch: Callable[[nn.Module], None] | None = None
 
@@ -79,7 +88,10 @@ class Fitted:
     Attributes
     ----------
     weights : dict of tensor
-        The averaged ones of the best evaluation, on the CPU.
+        On the way from the old ones to the averaged ones of the last step, or, where a
+        score may choose, of the best evaluation; on the CPU.
+    share : float
+        Of that way.
     steps, planned : int
     skipped : int
         Batches without any annotated pixel.
@@ -91,6 +103,7 @@ class Fitted:
     """
 
     weights: dict[str, torch.Tensor]
+    share: float = 1.0
     steps: int = 0
     planned: int = 0
     skipped: int = 0
@@ -126,7 +139,7 @@ def fit_steps(
     token : CancelToken, optional
         Cancels: nothing is kept.
     stop : CancelToken, optional
-        Stops: the best weights so far are kept.
+        Stops: what was learned so far is kept.
 
     Yields
     ------
@@ -165,7 +178,7 @@ def fit_steps(
         yield Trained(step, planned, loss, score, max(0.0, left))
         loop.fitted.curve.append((step, loss, score))
         if lessons.watch is not None:
-            lessons.watch(loop.average)
+            lessons.watch(loop.keeper.shown(loop.average))
         if loop.has_ended or loop.is_late(elapsed):
             break
         if warning := loop.renew(step, planned):
@@ -198,22 +211,22 @@ class _Loop:
         self.network.requires_grad_(True)
         if fresh:
             self._calibrate()
+        self.new_head = not fresh and bool(card.training.get(NEW_HEAD))
+        known = not (fresh or self.new_head)
         self.teacher = None
-        if (
-            not fresh
-            and not card.training.get(NEW_HEAD)
-            and (lessons.trust > 0 or lessons.rehearsal is not None)
-        ):
+        if known and (lessons.trust > 0 or lessons.rehearsal is not None):
             self.teacher = copy.deepcopy(self.network).requires_grad_(False)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         # A trained encoder under a random decoder is worth keeping.
         random = fresh and not card.training
         self.encoder = [] if random else encoder_parameters(self.network)
-        self.new_head = not fresh and bool(card.training.get(NEW_HEAD))
         self.optimiser = self._optimiser()
         self.fitted = Fitted({})
-        self.best: tuple[float, dict[str, torch.Tensor]] | None = None
-        self.worse = self.evaluated = 0
+        self.keeper = Keeper(
+            self.network, lessons.score, chooses=lessons.chooses, keeps=lessons.keeps,
+            known=known, share=settings.share, patience=settings.patience,
+        )  # fmt: skip
+        self.evaluated = 0
         self.has_ended = False
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -342,18 +355,14 @@ class _Loop:
                 value.lerp_(current[name], share)
 
     def evaluate(self, step: int, planned: int) -> float | None:
-        """Score the averaged weights now and then; keep the best."""
+        """Score what was learned now and then."""
         due = step * self.settings.evaluations // planned
-        if self.lessons.score is None or due <= self.evaluated:
+        if due <= self.evaluated:
             return None
         self.evaluated = due
-        score = self.lessons.score(self.average)
-        if self.best is None or score >= self.best[0]:  # as good, but longer trained
-            self.best, self.worse = (score, _on_cpu(self.average)), 0
-        else:
-            self.worse += 1
-            if self.worse >= self.settings.patience:
-                self.end("early")
+        score = self.keeper.look(self.average)
+        if self.keeper.tired:
+            self.end("early")
         return score
 
     def is_late(self, elapsed: float) -> bool:
@@ -384,11 +393,6 @@ class _Loop:
 
     def finish(self) -> Fitted:
         """Return the weights to keep."""
-        self.fitted.weights = self.best[1] if self.best else _on_cpu(self.average)
+        self.fitted.weights = self.keeper.kept(self.average)
+        self.fitted.share = self.keeper.share
         return self.fitted
-
-
-def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        n: v.detach().to("cpu", copy=True).contiguous() for n, v in network.state_dict().items()
-    }

@@ -34,8 +34,14 @@ class FitSettings(BaseModel):
     rehearse : int
         Crops of the sample images per step on which the old model's word is kept; 0
         allows forgetting.
+    share : float or None
+        How far to go from the old model's weights to those that were learned: 0 changes
+        nothing, 1 goes all of the way, as a new model always does. None is as far as what
+        was known stays, or what is best on held-back regions where there are enough to choose
+        by some and judge by others.
     patience : int
-        Evaluations without a better score after which training stops.
+        Evaluations without a better score after which training stops, where there are
+        regions to choose by.
     evaluations : int
         Times that held-back regions are looked at.
     seed : int
@@ -53,6 +59,7 @@ class FitSettings(BaseModel):
     average: float = Field(default=0.95, ge=0, lt=1)
     trust: float = Field(default=1.0, ge=0)
     rehearse: int = Field(default=1, ge=0)
+    share: float | None = Field(default=None, ge=0, le=1)
     patience: int = Field(default=3, ge=1)
     evaluations: int = Field(default=5, ge=1)
     seed: int = Field(default=0, ge=0)

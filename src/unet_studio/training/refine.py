@@ -83,12 +83,13 @@ def refine_steps(
     token : CancelToken, optional
         Cancels: nothing is kept.
     stop : CancelToken, optional
-        Stops early: the best weights so far are judged and returned.
+        Stops early: what was learned so far is judged and returned.
     latest : callable, optional
         Returns the annotations of all images if they have changed, else None. Called
         from time to time while training; new strokes are learned from.
     watch : callable, optional
-        Called after each step, on this thread, with the network as it is and the images.
+        Called after each step, on this thread, with the network that would be kept now and
+        the images.
 
     Yields
     ------
@@ -185,7 +186,7 @@ def refine(
     on_event : callable, optional
         Called with each event.
     token, stop : CancelToken, optional
-        Cancel (keeps nothing) and stop (keeps the best so far).
+        Cancel (keeps nothing) and stop (keeps what was learned so far).
     **settings
         Fields of :class:`~unet_studio.training.fit.FitSettings`, such as ``seconds=60``
         or ``steps=100``.
@@ -289,11 +290,14 @@ def _record(course: Course, fitted: Fitted, verdict: Verdict, began: str) -> dic
             "regions": {
                 "learned": regions,
                 "held_back": len(split.held_back),
+                "chosen_by": len(split.choosing),
+                "judged_on": len(split.judging),
                 "left_out": split.left_out,
             },
             "steps": fitted.steps,
             "planned": fitted.planned,
             "skipped": fitted.skipped,
+            "share": fitted.share,
             "seconds": round(fitted.seconds, 1),
             "ended": fitted.stopped,
             "guessed": not course.knows and course.base.card.ndim == 2,

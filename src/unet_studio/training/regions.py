@@ -23,6 +23,11 @@ from unet_studio.training.annotations import BACKGROUND, Annotations, Box
 CELL = 64
 # Fewer regions prove nothing: all of six by chance is 1 in 64.
 LEAST_HELD_BACK = 6
+# Of as many held back or more, a third does not judge but chooses what is judged. By fewer
+# the choice would be chance, and there would be too few left to judge on.
+_ENOUGH_TO_CHOOSE = 24
+_CHOOSING = 3
+_LEAST_CHOOSING = 6
 _SHARE = 0.25
 # At most this share of the regions may be lost to the training.
 _LARGEST_LOSS = 0.4
@@ -124,26 +129,36 @@ def _touching(
 
 @dataclass(frozen=True)
 class Split:
-    """Annotations to learn from, and regions to judge on.
+    """Annotations to learn from, and regions to judge on, all a receptive field apart.
 
     Attributes
     ----------
     training : tuple of Annotations
         One per image.
-    held_back : tuple of Region
-        Empty if there is too little to judge: then everything is learned from.
+    judging : tuple of Region
+        Of which nothing that is judged has heard. Empty if there is too little to judge: then
+        everything is learned from.
+    choosing : tuple of Region
+        By which to choose between several results. Empty if there is too little for both.
     left_out : int
-        Regions that are neither, being too near to those held back.
+        Regions that are none of these, being too near to others.
     """
 
     training: tuple[Annotations, ...]
-    held_back: tuple[Region, ...] = ()
+    judging: tuple[Region, ...] = ()
+    choosing: tuple[Region, ...] = ()
     left_out: int = 0
+
+    @property
+    def held_back(self) -> tuple[Region, ...]:
+        """All that is not learned from on purpose."""
+        return (*self.judging, *self.choosing)
 
 
 def split_annotations(every: Sequence[Annotations], halos: Sequence[int], seed: int = 0) -> Split:
     """Hold back about a quarter of the regions, apart from the rest by a receptive field.
 
+    If that is many, a third of it, as far from the others, is for choosing.
     Regions in other images, or in other frames of a 2D network, are apart already.
     Those that lie between the two are left out.
 
@@ -161,21 +176,23 @@ def split_annotations(every: Sequence[Annotations], halos: Sequence[int], seed: 
     kinds = {r.kind for r in regions}
     if wanted > _LARGEST_LOSS * len(regions) or len(regions) > _MOST_REGIONS or len(kinds) < 2:
         return Split(tuple(every))
-    near = _near(regions, halos)
-    held, lost = _choose(near, np.array([r.kind for r in regions]), wanted, seed)
-    training = ~(held | lost)
-    enough = held.sum() >= LEAST_HELD_BACK and all(
-        {r.kind for r, chosen in zip(regions, part, strict=True) if chosen} == kinds
-        for part in (held, training)
-    )
-    if not enough:
+    near, every_kind = _near(regions, halos), np.array([r.kind for r in regions])
+    to_choose = wanted // _CHOOSING if wanted >= _ENOUGH_TO_CHOOSE else 0
+    for some in (to_choose, 0) if to_choose else (0,):
+        judging, _ = _choose(near, every_kind, wanted - some, seed)
+        choosing, lost = _choose(near, every_kind, some, seed, judging)
+        parts = [judging, ~(judging | choosing | lost), *([choosing] if some else [])]
+        enough = judging.sum() >= LEAST_HELD_BACK and choosing.sum() >= min(some, _LEAST_CHOOSING)
+        if enough and all(set(every_kind[part].tolist()) == kinds for part in parts):
+            break
+    else:
         return Split(tuple(every))
-    kept = tuple(r for r, chosen in zip(regions, held, strict=True) if chosen)
-    return Split(
-        tuple(without(a, kept, i, halos) for i, a in enumerate(every)),
-        kept,
-        int(lost.sum()),
+    judged, chosen = (
+        tuple(r for r, mine in zip(regions, part, strict=True) if mine)
+        for part in (judging, choosing)
     )
+    training = (without(a, judged + chosen, i, halos) for i, a in enumerate(every))
+    return Split(tuple(training), judged, chosen, int(lost.sum()))
 
 
 def _near(regions: Sequence[Region], halos: Sequence[int]) -> NDArray[np.bool_]:
@@ -193,23 +210,36 @@ def _near(regions: Sequence[Region], halos: Sequence[int]) -> NDArray[np.bool_]:
 
 
 def _choose(
-    near: NDArray[np.bool_], kinds: NDArray[np.int64], wanted: int, seed: int
+    near: NDArray[np.bool_],
+    kinds: NDArray[np.int64],
+    wanted: int,
+    seed: int,
+    before: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Choose regions to hold back, of all kinds in turn, that cost the fewest others."""
+    """Choose regions to hold back, of all kinds in turn, that cost the fewest others.
+
+    Returns them, and those that are lost by them and by what was chosen ``before``, to which
+    none of them is near.
+    """
     count = len(near)
     order = np.random.default_rng(seed).permutation(count)
-    held, lost = np.zeros(count, bool), np.zeros(count, bool)
+    held, taken = np.zeros(count, bool), np.zeros(count, bool) if before is None else before
+    barred = np.asarray(near[taken].any(axis=0), bool)
+    lost = barred & ~taken
     turns = np.unique(kinds)
     for turn in range(wanted):
         open_ = np.array(
-            [i for i in order if not held[i] and kinds[i] == turns[turn % len(turns)]]
-        )
+            [
+                i for i in order
+                if not (held[i] or barred[i]) and kinds[i] == turns[turn % len(turns)]
+            ]
+        )  # fmt: skip
         if not len(open_):
             continue
-        costs = (near[open_] & ~(held | lost)).sum(axis=1)
+        costs = (near[open_] & ~(held | lost | taken)).sum(axis=1)
         best = open_[int(np.argmin(costs))]
         new_lost = lost | near[best]
-        if (new_lost | held).sum() > _LARGEST_LOSS * count:
+        if (new_lost | held | taken).sum() > _LARGEST_LOSS * count:
             break
         held[best] = True
         lost = new_lost & ~held

@@ -301,8 +301,12 @@ def test_strokes_on_errors_alone_do_not_undo_what_was_right(model_file):
 def test_a_better_model_from_strokes_on_errors_alone_is_adopted_and_a_poisoned_one_is_not(
     model_file,
 ):
-    """The old model scores next to nothing there, which no floor may be measured by."""
-    image, _, painted = errors_only(frames=12)
+    """The old model scores next to nothing there, which no floor may be measured by.
+
+    Eight strokes judge, and none of them has chosen what they judge; of six
+    every single one would have to gain.
+    """
+    image, _, painted = errors_only(frames=16)
     base = load_model(str(model_file))
     verdict = refine(image, painted, base, axes="TYX", steps=20, crop=48).verdict
     assert verdict.regions >= 6

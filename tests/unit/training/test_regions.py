@@ -59,7 +59,7 @@ def test_objects_are_regions_of_one_kind():
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    count=st.integers(1, 80),
+    count=st.integers(1, 200),
     frames=st.integers(1, 4),
     halo=st.integers(0, 60),
 )
@@ -74,13 +74,32 @@ def test_P22_held_back_and_training_are_apart_by_the_receptive_field(seed, count
     if not split.held_back:
         assert np.array_equal(split.training[0].dense(), annotations.dense())
         return
-    assert len(split.held_back) >= LEAST_HELD_BACK
+    assert len(split.judging) >= LEAST_HELD_BACK
+    assert split.held_back == (*split.judging, *split.choosing)
     learned = split.training[0].places
-    for region in split.held_back:
-        here = learned[learned[:, 0] == region.frame[0]][:, 1:]
-        gaps = np.abs(here[:, None] - region.places[None]).max(axis=2)
-        assert not len(here) or gaps.min() > halo
-    assert {r.kind for r in split.held_back} == {1, 2} == set(split.training[0].values)
+    chosen_by = [np.insert(r.places, 0, r.frame, axis=1) for r in split.choosing]
+    for parts, others in ((split.held_back, [learned]), (split.judging, chosen_by)):
+        for region in parts:
+            here = np.concatenate([o[o[:, 0] == region.frame[0]][:, 1:] for o in others] or [[]])
+            gaps = np.abs(here.reshape(-1, 1, 2) - region.places[None]).max(axis=2)
+            assert not len(here) or gaps.min() > halo
+    assert {r.kind for r in split.judging} == {1, 2} == set(split.training[0].values)
+    assert {r.kind for r in split.choosing} in (set(), {1, 2})
+
+
+@pytest.mark.parametrize(("images", "choosing"), [(12, 0), (46, 0), (48, 8), (80, 13)])
+def test_P22_of_many_regions_a_third_of_those_held_back_chooses(images, choosing):
+    """Of few none does: then all judge."""
+    labels = dots((40, 40), [(5, 5), (20, 20)], [1, 2])
+    split = split_annotations([annotate(labels)] * images, (3, 3))
+    assert len(split.choosing) == choosing
+    assert len(split.held_back) == max(LEAST_HELD_BACK, round(0.25 * 2 * images))
+    seen = {(r.exercise, r.kind) for r in split.held_back}
+    assert len(seen) == len(split.held_back)
+    # Of images in which all are near each other, each serves one of the two.
+    close = split_annotations([annotate(labels)] * images, (96, 96))
+    judging, chosen = ({r.exercise for r in part} for part in (close.judging, close.choosing))
+    assert not judging & chosen
 
 
 def test_other_images_and_frames_are_apart():
