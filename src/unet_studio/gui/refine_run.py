@@ -165,7 +165,7 @@ class RefineRunner(QObject):
             self._request.live.hurry()
 
     def stop(self) -> None:
-        """Ask the training to end here and keep the best so far."""
+        """Ask the training to end here and keep what was learned so far."""
         self._stop.cancel()
 
     def cancel(self) -> None:

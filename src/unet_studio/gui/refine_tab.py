@@ -79,7 +79,7 @@ class RefineTab(QWidget):
         return self.training.summary
 
     def run_or_cancel(self) -> None:
-        """Do what the primary button does: train, or stop and keep the best so far."""
+        """Do what the primary button does: train, or stop and keep what was learned."""
         if self.runner.running:
             self.runner.stop()
             self._show_state()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unet_studio.events import Event
     from unet_studio.models.card import ModelCard
 
-TRAIN, STOP, STOPPING = "Train", "Stop (keep best)", "Stopping …"
+TRAIN, STOP, STOPPING = "Train", "Stop and keep", "Stopping …"
 _MOST_SECONDS = 24 * 3600
 
 
