@@ -120,7 +120,10 @@ def _not_a_model(path: Path, prefix: bytes) -> ModelError:
     if prefix.lstrip()[:1] == b"<":
         reason = "it looks like a web page, perhaps a login or error page saved by a download"
     elif prefix[:2] == b"PK" or prefix[:1] == b"\x80":
-        reason = "it looks like a PyTorch .pt file, which can not be opened safely as it is"
+        reason = (
+            "it looks like a zip, or weights that PyTorch saved; `unet-studio models import` makes "
+            "a model of those that are known"
+        )
     else:
         reason = "it is of another kind, or damaged"
     return ModelError(f"{path} is not a model file: {reason}. Model files end in {SUFFIX}.")

@@ -120,10 +120,12 @@ def _kind_of_zip(path: Path) -> str:
         return "torchscript"
     if "data.pkl" not in names:
         rdf = any(n.lower() in ("rdf.yaml", "bioimageio.yaml") for n in names)
-        what = "a BioImage Model Zoo package" if rdf else "an archive without torch's weights"
-        raise ModelError(
-            f"{path} is {what}, not a weight file. Unpack it, or import what is in it."
+        what = (
+            "a package of the BioImage Model Zoo. Give it the ending .zip, and import that"
+            if rdf
+            else "a zip, but without weights that PyTorch saved. Unpack it, and import what is in it"
         )
+        raise ModelError(f"{path} is {what}.")
     packed, unpacked = path.stat().st_size, sum(m.file_size for m in members)
     if unpacked > _SLACK * packed + 2**20:  # torch does not compress
         raise ModelError(

@@ -168,6 +168,17 @@ def parameter_count(program: bytes, name: str) -> int:
     return sum(_size(tensor.dims) for tensor in graph.initializer)
 
 
+def opset_of(program: bytes, name: str) -> int:
+    """Return the version of the operators of a model.
+
+    Raises
+    ------
+    ModelError
+    """
+    imports = read_graph(program, name).opset_import
+    return max((int(i.version) for i in imports if i.domain in ("", "ai.onnx")), default=1)
+
+
 def _size(dims: Any) -> int:
     count = 1
     for length in dims:
