@@ -39,7 +39,7 @@ def list_command(
     """List the models that are here, and those that can be fetched."""
     from unet_studio.models.catalogue import CATALOGUE
     from unet_studio.models.catalogue import search as search_catalogue
-    from unet_studio.models.store import models_folder, search_models
+    from unet_studio.models.store import models_folder, search_models, unread_files
 
     found = search_models(search)
     if found:
@@ -52,6 +52,8 @@ def list_command(
     if search and not found and not offered:
         say(f"No model matches {search!r}.")
         say(f"Encoders of new models: `unet-studio models encoders --search {search!r}`.")
+    for _, problem in [] if search else unread_files():
+        warn(f"not listed: {problem}")
     say(f"Your own model files go into {models_folder()}")
 
 

@@ -9,6 +9,7 @@ from unet_studio.models.archives import is_package, open_package
 
 _SEGMENT = "To segment it: unet-studio segment PATH --model NAME."
 _AGAIN = "Copy or download it again."
+_RENAME = "seems to hold weights that PyTorch saved. Give it the ending .pt, and import that."
 _MAGIC = (
     (b"\xff\xd8\xff", f"is a picture (JPEG), not a model. {_SEGMENT}"),
     (b"\x89PNG", f"is a picture (PNG), not a model. {_SEGMENT}"),
@@ -23,10 +24,11 @@ _MAGIC = (
     (b"\x1f\x8b", "is packed (gzip). Unpack it, and import what is in it."),
     (b"7z\xbc\xaf", "is packed (7z). Unpack it, and import what is in it."),
     (b"Rar!", "is packed (RAR). Unpack it, and import what is in it."),
-    (
-        b"\x80",
-        "seems to hold weights that PyTorch saved. Give it the ending .pt, and import that.",
-    ),
+    (b"\x80", _RENAME),
+)
+_MISSING = (
+    "A package of the BioImage Model Zoo would hold rdf.yaml, a model that nnU-Net trained "
+    "plans.json, dataset.json and fold_0."
 )
 _PAGE = re.compile(rb"\s*<[!?a-z]", re.IGNORECASE)
 _FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".zip")
@@ -103,8 +105,8 @@ def _zip(source: Path) -> str:
     with open_package(source) as package:
         names = package.names()
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        return "seems to hold weights that PyTorch saved. Give it the ending .pt, and import that."
-    return f"is a zip without a model: {_described(names)}. {_missing('it')}"
+        return _RENAME
+    return f"is a zip without a model: {_described(names)}. {_MISSING}"
 
 
 def _folder(source: Path) -> str:
@@ -117,14 +119,7 @@ def _folder(source: Path) -> str:
         )
     if any(name.lower().endswith(_PICTURES) for name in names):
         return f"is a folder of images, not a model. {_SEGMENT}"
-    return f"is a folder without a model: {_described(names)}. {_missing('it')}"
-
-
-def _missing(where: str) -> str:
-    return (
-        f"A package of the BioImage Model Zoo would have rdf.yaml in {where}, a model that nnU-Net "
-        "trained plans.json, dataset.json and fold_0. Choose the folder that has."
-    )
+    return f"is a folder without a model: {_described(names)}. {_MISSING}"
 
 
 def _described(names: list[str]) -> str:

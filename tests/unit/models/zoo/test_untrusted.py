@@ -29,7 +29,7 @@ def test_S09_paths_in_the_description_stay_inside(source, where, changed):
         import_package(changed(lead_out))
 
 
-def test_objects_in_yaml_are_not_made(changed, canary):
+def test_S01_objects_in_yaml_are_not_made(changed, canary):
     def hostile(values, files):
         files["bioimageio.yaml"] = (
             f"type: model\nname: !!python/object/apply:os.mkdir [{canary.path}]\n".encode()
@@ -39,7 +39,7 @@ def test_objects_in_yaml_are_not_made(changed, canary):
         import_package(changed(hostile))
 
 
-def test_a_description_that_grows_by_aliases_is_refused(changed):
+def test_S08_a_description_that_grows_by_aliases_is_refused(changed):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
 
@@ -50,7 +50,7 @@ def test_a_description_that_grows_by_aliases_is_refused(changed):
         import_package(changed(bomb))
 
 
-def test_code_in_a_state_dict_is_not_run(changed, canary):
+def test_S01_code_in_a_state_dict_of_a_package_is_not_run(changed, canary):
     hostile = pickle.dumps({"weights": canary})
 
     def plant(values, files):
@@ -74,7 +74,7 @@ def test_S10_source_code_of_a_package_is_not_run(changed, canary):
     assert model.card.architecture == "unet"  # told from the weights
 
 
-def test_an_array_of_objects_is_not_unpickled(changed, canary):
+def test_S01_an_array_of_objects_is_not_unpickled(changed, canary):
     import io
 
     import numpy as np
@@ -92,7 +92,7 @@ def test_an_array_of_objects_is_not_unpickled(changed, canary):
 
 
 @pytest.mark.parametrize("name", ["weights.onnx", "weights.pt", "test_output.npy", "README.md"])
-def test_a_file_that_is_not_the_described_one_is_named(name, changed):
+def test_F64_S13_a_file_that_is_not_the_described_one_is_named(name, changed):
     def swap(values, files):
         files[name] = files[name][:-1] + bytes([files[name][-1] ^ 1])
         if name == "README.md":
@@ -151,7 +151,7 @@ def test_a_valid_description_is_plain_yaml(exported):
 
 
 @pytest.mark.parametrize("where", ["weights", "function", "branch", "training"])
-def test_onnx_that_reads_other_files_is_refused_wherever_it_hides(where, changed):
+def test_S09_onnx_that_reads_other_files_is_refused_wherever_it_hides(where, changed):
     """ONNX Runtime would open what is named, such as a file outside of the package."""
     import onnx
     from onnx import TensorProto, helper
