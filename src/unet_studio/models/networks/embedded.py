@@ -6,6 +6,7 @@ the program insists on, its order of axes, and which of its channels is wanted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from unet_studio.errors import ModelError
+from unet_studio.images.limits import available_memory, readable_size
 from unet_studio.models.card import ModelCard
 from unet_studio.models.networks import CONTENT
 
@@ -93,11 +95,39 @@ class Embedded(nn.Module):
         """Return what the program says of ``x``, axes (N, C, [Z,] Y, X)."""
         self.ready()
         shape = x.shape[2:]
-        padded = _reflected(x.float(), [self._length(i, n) for i, n in enumerate(shape)])
+        lengths = [self._length(i, n) for i, n in enumerate(shape)]
+        self._check_memory(x, lengths)
+        padded = _reflected(x.float(), lengths)
         # One image at a time: many programs were made for a batch of one.
         results = [self._one(image[None]) for image in padded]
         inside = (slice(None), slice(None), *(slice(0, n) for n in shape))
         return torch.cat(results)[inside]
+
+    def _check_memory(self, x: torch.Tensor, lengths: Sequence[int]) -> None:
+        """Refuse lengths of a description that lies, before an image of them is made."""
+        needed = 4 * math.prod((*x.shape[:2], *lengths))
+        if lengths != list(x.shape[2:]) and needed > available_memory():
+            raise ModelError(
+                f"The program in {self.card.name!r} takes images of "
+                f"{' × '.join(map(str, lengths))} pixels alone, by its description; one would "
+                f"need {readable_size(needed)} of memory."
+            )
+
+    def chosen(self, results: Sequence[Any]) -> Any:
+        """Return the one of a program's results that is taken.
+
+        Raises
+        ------
+        ModelError
+            If there are not so many.
+        """
+        number = int(self.card.options.get("output", 0))
+        if number >= len(results):
+            raise ModelError(
+                f"The program in {self.card.name!r} returned {len(results)} images; number "
+                f"{number} was to be taken. Its description does not fit it."
+            )
+        return results[number]
 
     def whole(self, image: torch.Tensor) -> torch.Tensor:
         """Return all channels for a batch of one (1, C, [Z,] Y, X) of a length that is taken."""

@@ -54,8 +54,7 @@ class OnnxNetwork(Embedded):
                 f"ONNX Runtime could not run {self.card.name!r} on a tile of "
                 f"{tuple(image.shape)}: {_first_line(error)}"
             ) from error
-        result = torch.from_numpy(results[int(self.card.options.get("output", 0))])
-        return result.float().to(image.device)
+        return torch.from_numpy(self.chosen(results)).float().to(image.device)
 
 
 def build(card: ModelCard) -> OnnxNetwork:

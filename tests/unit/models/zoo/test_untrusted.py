@@ -190,3 +190,45 @@ def test_S09_onnx_that_reads_other_files_is_refused_wherever_it_hides(where, cha
 
     with pytest.raises(ModelError, match="reads its weights from another file"):
         import_package(changed(plant))
+
+
+def program_alone(values):
+    del values["weights"]["pytorch_state_dict"], values["weights"]["torchscript"]
+    del values["weights"]["onnx"]["parent"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"edges": "ab"},
+        {"edges": [0, 0]},
+        {"edges": [[16], [16]]},
+        {"edges": [["a", 1], [16, 1]]},
+        {"edges": [10**9, 10**9]},
+        {"axes": "bcqx"},
+        {"channel": -1},
+        {"channel": 99},
+        {"output": "first"},
+        {"output": 7},
+    ],
+    ids=str,
+)
+def test_S04_S20_a_card_of_ours_that_lies_of_a_program_is_refused(options, changed):
+    def lie(values, files):
+        program_alone(values)
+        card = values["config"]["unet_studio"]["card"]
+        card.update(architecture="onnx", options=options)
+
+    with pytest.raises(ModelError):
+        import_package(changed(lie))
+
+
+def test_S20_a_program_that_takes_only_images_beyond_the_memory_is_refused(changed):
+    def huge(values, files):
+        program_alone(values)
+        del values["config"]
+        for axis in values["inputs"][0]["axes"][2:]:
+            axis["size"] = 10**9
+
+    with pytest.raises(ModelError, match="memory"):
+        import_package(changed(huge))
