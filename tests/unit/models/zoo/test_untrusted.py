@@ -223,12 +223,16 @@ def test_S04_S20_a_card_of_ours_that_lies_of_a_program_is_refused(options, chang
         import_package(changed(lie))
 
 
-def test_S20_a_program_that_takes_only_images_beyond_the_memory_is_refused(changed):
+@pytest.mark.parametrize("size", [10**9, {"min": 10**9, "step": 16}], ids=str)
+@pytest.mark.parametrize("tried", [True, False], ids=["with test image", "without"])
+def test_S20_a_program_that_takes_only_images_beyond_the_memory_is_refused(size, tried, changed):
     def huge(values, files):
         program_alone(values)
         del values["config"]
         for axis in values["inputs"][0]["axes"][2:]:
-            axis["size"] = 10**9
+            axis["size"] = size
+        if not tried:
+            del files["test_input.npy"]
 
     with pytest.raises(ModelError, match="memory"):
         import_package(changed(huge))
