@@ -158,6 +158,10 @@ def dangers(source: str) -> list[str]:
             modules = [a.name for a in node.names]
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [m for m in modules if m.partition(".")[0] in _FORBIDDEN_IMPORTS]
+        if isinstance(node, ast.Assign) and any(
+            ast.unparse(target).endswith("MAX_IMAGE_PIXELS") for target in node.targets
+        ):
+            found.append("MAX_IMAGE_PIXELS")  # guards against pictures that unpack to gigabytes
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -195,6 +199,7 @@ def dangers(source: str) -> list[str]:
         "zipfile.ZipFile(p).extractall()",
         "requests.get(u, verify=False)",
         "subprocess.run(c, shell=True)",
+        "Image.MAX_IMAGE_PIXELS = None",
     ],
 )
 def test_S02_the_scan_sees_what_it_looks_for(source):

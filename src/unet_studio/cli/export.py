@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_studio.cli.console import say
-from unet_studio.models.exporting import Details, ExportRequest, Kind, export_model
+from unet_studio.models.exporting import Details, ExportRequest, Kind, export_model, kind_of_target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,13 +24,14 @@ def export_command(
         typer.Option("--output", "-o", help="File to write: .zip, .onnx, .pt or .safetensors."),
     ],
     kind: Annotated[
-        Kind,
+        Kind | None,
         typer.Option(
             "--to",
             help="Package of the BioImage Model Zoo, the bare network as ONNX or TorchScript, "
-            "or a model file of U-Net Studio.",
+            "or a model file of U-Net Studio. By default the ending of the file tells.",
+            show_default=False,
         ),
-    ] = Kind.bioimageio,
+    ] = None,
     example: Annotated[
         Path | None,
         typer.Option("--example", help="Image for the package's test data and cover."),
@@ -51,7 +52,7 @@ def export_command(
     request = ExportRequest(
         reference=name,
         target=target,
-        kind=kind,
+        kind=kind or kind_of_target(target),
         example=None if example is None else partial(read_example, example),
         details=Details(tuple(author or ()), licence, maintainer),
         replace=replace,

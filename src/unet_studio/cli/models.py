@@ -27,6 +27,7 @@ models_app = typer.Typer(
 models_app.command("export")(export_command)
 
 _NAME_HELP = "What to call it."
+_ORIGINS = {"bundled": "came with U-Net Studio", "store": "a file put into the folder"}
 
 
 @models_app.command("list")
@@ -38,7 +39,7 @@ def list_command(
     """List the models that are here, and those that can be fetched."""
     from unet_studio.models.catalogue import CATALOGUE
     from unet_studio.models.catalogue import search as search_catalogue
-    from unet_studio.models.store import models_folder, search_models
+    from unet_studio.models.store import models_folder, search_models, unread_files
 
     found = search_models(search)
     if found:
@@ -50,6 +51,9 @@ def list_command(
         out.print(_offers(offered))
     if search and not found and not offered:
         say(f"No model matches {search!r}.")
+        say(f"Encoders of new models: `unet-studio models encoders --search {search!r}`.")
+    for _, problem in [] if search else unread_files():
+        warn(f"not listed: {problem}")
     say(f"Your own model files go into {models_folder()}")
 
 
@@ -227,7 +231,7 @@ def describe_file(entry: ModelEntry, *, largest: int | None = None) -> dict[str,
     else:
         now = record.sha256 if record is not None else ""
     facts = {
-        "origin": "came with U-Net Studio" if entry.origin == "bundled" else "",
+        "origin": _ORIGINS.get(entry.origin, ""),
         "size": readable_size(size),
         "SHA-256": now,
     }

@@ -121,7 +121,7 @@ def is_package(path: Path) -> bool:
     if path.is_dir():
         return True
     try:
-        return zipfile.is_zipfile(path)
+        return path.is_file() and zipfile.is_zipfile(path)  # a pipe would be waited for
     except OSError:
         return False
 

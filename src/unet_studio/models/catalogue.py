@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 from unet_studio.errors import ModelError
 from unet_studio.models.addresses import parse_address
+from unet_studio.models.store import list_models
 
 _GIB = 1 << 30
 ZOO = "zoo:"
@@ -106,6 +108,12 @@ def find_entry(reference: str) -> CatalogueEntry:
     if "://" in reference:
         return entry_of_address(reference)
     known = ", ".join(CATALOGUE) or "none"
+    if Path(reference).expanduser().exists():
+        raise ModelError(
+            f"{reference} is here already: `unet-studio models import {reference}` takes it."
+        )
+    if any(entry.name == reference for entry in list_models()):
+        raise ModelError(f"The model {reference!r} is here already; there is nothing to fetch.")
     raise ModelError(
         f"There is no model {reference!r} to fetch. Known: {known}. Or give zoo:ID for a model of "
         "the BioImage Model Zoo, or an address that begins with https://."

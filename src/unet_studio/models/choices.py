@@ -7,7 +7,7 @@ from typing import Any
 
 from unet_studio.errors import ModelError
 from unet_studio.models.encoders import find_encoder, list_encoders
-from unet_studio.models.networks import NETWORKS
+from unet_studio.models.networks import EMBEDDED, NETWORKS, PROGRAMS
 
 _WIDE = [64, 128, 256, 512, 1024]
 _SLIM = [16, 32, 64, 128, 256]
@@ -116,6 +116,11 @@ def _look_up(preset: str) -> tuple[str, dict[str, Any]]:
     if preset in PRESETS:
         return PRESETS[preset]
     architecture, slash, encoder = preset.partition("/")
+    if architecture in EMBEDDED:
+        raise ModelError(
+            f"{PROGRAMS[architecture]} can not be made anew. Import the package that holds it: "
+            "`unet-studio models import PATH`."
+        )
     if architecture in NETWORKS:
         if not slash:
             return architecture, {}
@@ -127,7 +132,7 @@ def _look_up(preset: str) -> tuple[str, dict[str, Any]]:
         return architecture, {"encoder": encoder}
     if not slash and (preset.startswith("tu-") or any(e.name == preset for e in list_encoders())):
         return _decoder_for(preset), {"encoder": preset}
-    known = ", ".join([*PRESETS, *(a for a in NETWORKS if a not in PRESETS)])
+    known = ", ".join([*PRESETS, *(a for a in ARCHITECTURES if a not in PRESETS)])
     raise ModelError(
         f"There is no preset {preset!r}. Known: {known}; or an encoder "
         "(`unet-studio models encoders`)."

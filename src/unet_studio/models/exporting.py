@@ -39,12 +39,37 @@ class Kind(StrEnum):
 
 
 # How each kind of file ends.
-SUFFIXES = {
+SUFFIXES: dict[Kind, str] = {
     Kind.bioimageio: ".zip",
     Kind.onnx: ".onnx",
     Kind.torchscript: ".pt",
     Kind.file: SUFFIX,
 }
+
+
+_WORDS = {
+    Kind.bioimageio: "a package of the BioImage Model Zoo",
+    Kind.onnx: "ONNX",
+    Kind.torchscript: "TorchScript",
+    Kind.file: "a model file of U-Net Studio",
+}
+# Other endings in use for programs of TorchScript.
+_ALSO = {Kind.torchscript: (".pth", ".ts", ".torchscript")}
+
+
+def kind_of_target(target: Path) -> Kind:
+    """Return what a file is to become, by its ending.
+
+    Raises
+    ------
+    ModelError
+        If that tells nothing.
+    """
+    for kind, suffix in SUFFIXES.items():
+        if target.suffix.lower() in (suffix, *_ALSO.get(kind, ())):
+            return kind
+    endings = ", ".join(f"{suffix} ({_WORDS[kind]})" for kind, suffix in SUFFIXES.items())
+    raise ModelError(f"How {target.name} ends does not tell what to write. Known: {endings}.")
 
 
 @dataclass(frozen=True)
@@ -160,9 +185,9 @@ class _Steps:
 
 
 def _check_target(target: Path, request: ExportRequest) -> None:
-    suffix = SUFFIXES[request.kind]
-    if target.suffix != suffix and request.kind in (Kind.bioimageio, Kind.file):
-        raise ModelError(f"{target.name} should end in {suffix}.")
+    suffix, kind = SUFFIXES[request.kind], request.kind
+    if target.suffix.lower() not in (suffix, *_ALSO.get(kind, ())):
+        raise ModelError(f"{target.name} should end in {suffix}, to become {_WORDS[kind]}.")
     if target.exists() and not request.replace:
         raise OutputError(
             f"{target} is there already. Choose another name, or have it replaced (--replace)."

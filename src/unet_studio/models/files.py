@@ -64,6 +64,8 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
     Whoever needs more than the header reads it from the same open file: another process
     may put a new version in the place of this one meanwhile.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ModelError(f"{path} is not a file, and was not opened.")  # a pipe would hang
     try:
         with path.open("rb") as file:
             yield file
@@ -120,7 +122,10 @@ def _not_a_model(path: Path, prefix: bytes) -> ModelError:
     if prefix.lstrip()[:1] == b"<":
         reason = "it looks like a web page, perhaps a login or error page saved by a download"
     elif prefix[:2] == b"PK" or prefix[:1] == b"\x80":
-        reason = "it looks like a PyTorch .pt file, which can not be opened safely as it is"
+        reason = (
+            "it looks like a zip, or weights that PyTorch saved; `unet-studio models import` "
+            "makes a model of those that are known"
+        )
     else:
         reason = "it is of another kind, or damaged"
     return ModelError(f"{path} is not a model file: {reason}. Model files end in {SUFFIX}.")

@@ -27,6 +27,7 @@ from unet_studio.models.store import (
     list_models,
     models_folder,
 )
+from unet_studio.models.unknown import what_it_is
 from unet_studio.registry import Registry
 
 _NAME = re.compile(r"\w[\w .+-]{0,99}")
@@ -192,7 +193,7 @@ def recognise(source: Path) -> Importer:
     Raises
     ------
     ModelError
-        If none knows it; the message lists the kinds.
+        If none knows it; the message says what it is, or lists the kinds.
     """
     parts = [IMPORTERS.load(name) for name in IMPORTERS]
     for part in parts:
@@ -200,6 +201,8 @@ def recognise(source: Path) -> Importer:
             return part
     if source.suffix == SUFFIX:
         has_card(source, strict=True)  # says what is wrong with it
+    if told := what_it_is(source):
+        raise ModelError(f"{source} {told}")
     kinds = "; ".join(part.kind for part in parts)
     raise ModelError(
         f"{source} is not a model of a kind that can be imported. Known kinds: {kinds}. "

@@ -19,6 +19,8 @@ from unet_studio.models.ledger import record_path
 
 Origin = Literal["bundled", "store", "file"]
 DEFAULT_MODEL = "nuclei"
+# Endings of models that have to be converted before they can be used.
+_TO_IMPORT = (".pt", ".pth", ".ckpt", ".bin", ".zip", ".onnx")
 _BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -189,6 +191,21 @@ def list_models() -> list[ModelEntry]:
             if all(path.stem != e.name for e in entries):
                 entries.append(ModelEntry(path.stem, path, card, origin))
     return sorted(entries, key=lambda entry: entry.name != DEFAULT_MODEL)
+
+
+def unread_files() -> list[tuple[Path, str]]:
+    """Return the files of the user's folder that are no models, each with what to do."""
+    found = []
+    folder = models_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix == SUFFIX:
+            try:
+                read_card(path)
+            except ModelError as error:
+                found.append((path, str(error)))
+        elif path.suffix.lower() in _TO_IMPORT:
+            found.append((path, f"{path} has to be imported: `unet-studio models import {path}`."))
+    return found
 
 
 def find_model(reference: str | Path) -> ModelEntry:

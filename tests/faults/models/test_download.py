@@ -158,7 +158,7 @@ def test_F74_cut_at_90_percent_is_resumed(fetch, web, target):
 
 
 @pytest.mark.parametrize("etag", ['"v1"', ""])
-def test_a_later_process_goes_on_where_an_earlier_one_ended(fetch, web, target, etag):
+def test_F74_a_later_process_goes_on_where_an_earlier_one_ended(fetch, web, target, etag):
     web.pages["/model"] = web.page(CONTENT, cut_at=1_000_000, cuts=2, etag=etag)
     with pytest.raises(DownloadError, match=r"connection ended .* is kept for the next try"):
         fetch()
@@ -241,7 +241,7 @@ def test_F73_a_server_that_never_answers(fetch, web):
 
 
 @pytest.mark.parametrize("where", ["body", "headers"])
-def test_cancel_takes_less_than_two_seconds_and_keeps_the_part(fetch, web, target, where):
+def test_F73_cancel_takes_less_than_two_seconds_and_keeps_the_part(fetch, web, target, where):
     if where == "body":
         web.pages["/model"] = web.page(CONTENT, burst=500_000, pause_s=10)
     else:
@@ -354,6 +354,16 @@ def test_a_full_disk_is_said_before_it_is_filled(fetch, web, monkeypatch):
     web.pages["/model"] = web.page(CONTENT)
     with pytest.raises(OutputError, match="1000 bytes are free.*UNET_STUDIO_HOME"):
         fetch()
+
+
+def test_F78_a_folder_that_takes_nothing_is_no_matter_where_the_file_is_there(
+    fetch, web, target, read_only
+):
+    target.parent.mkdir()
+    target.write_bytes(CONTENT)
+    read_only(target.parent)
+    assert fetch() == target
+    assert web.requests == []
 
 
 def test_F78_a_folder_that_takes_nothing(fetch, web, target, read_only):

@@ -221,7 +221,7 @@ def test_s01_code_in_the_legacy_tar(path, canary):
 def test_s01_code_in_the_legacy_zip_of_torch_hub(path, canary):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("weights.pth", pickle.dumps(canary, 2))
-    refused(path, "an archive without torch's weights")
+    refused(path, "a zip without weights that PyTorch saved")
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

@@ -170,6 +170,33 @@ def test_export_writes_what_others_use(kind, unet_studio, home, tmp_path):
         assert "BioImage Model Zoo" in unet_studio("models", "info", "back").out
 
 
+def test_what_to_export_is_told_by_the_ending(unet_studio, home, tmp_path):
+    assert unet_studio("models", "export", "mine", "-o", tmp_path / "m.onnx").code == 0
+    assert (tmp_path / "m.onnx").read_bytes()[:1] == b"\x08", "ONNX, not a package"
+    for arguments, words in (
+        (("-o", tmp_path / "m.tar"), "m.tar ends does not tell what to write"),
+        (("-o", tmp_path / "m.zip", "--to", "onnx"), "m.zip should end in .onnx"),
+        (("-o", tmp_path / "m.onnx", "--to", "torchscript"), "m.onnx should end in .pt"),
+    ):
+        ended = unet_studio("models", "export", "mine", *arguments)
+        assert ended.code == 1
+        assert words in ended.err
+    assert [p.name for p in tmp_path.glob("m.*")] == ["m.onnx"]
+
+
+def test_what_is_here_already_is_not_fetched(unet_studio, home, tiny_model):
+    assert "'mine' is here already" in unet_studio("models", "fetch", "mine").err
+    assert f"models import {tiny_model}" in unet_studio("models", "fetch", tiny_model).err
+
+
+def test_files_of_the_folder_that_are_no_models_are_told(unet_studio, home):
+    ended = unet_studio("models", "list")
+    assert "not listed" in ended.err
+    assert "torn.safetensors is truncated" in ended.err
+    assert "came with U-Net Studio" in unet_studio("models", "info", "nuclei").out
+    assert "put into the folder" in unet_studio("models", "info", "mine").out
+
+
 def test_one_configuration_and_fold_of_nnunet_is_imported(unet_studio, home):
     folder = Path(__file__).parents[1] / "models" / "nnunet" / "data"
     ended = unet_studio("models", "import", str(folder))

@@ -166,7 +166,7 @@ def test_it_is_fetched_from_the_release_and_made_a_model(web, entry, weights):
 
 
 @pytest.mark.parametrize("answer", ["other file", "html", "cut"])
-def test_another_file_a_page_and_a_cut_one_leave_no_model(answer, web, entry, weights, home):
+def test_F63_F64_F74_what_is_not_the_file_leaves_no_model(answer, web, entry, weights, home):
     pages = {
         "other file": web.page(weights[:-9] + b"123456789"),
         "html": web.page(b"<!doctype html><html>log in</html>"),
@@ -185,7 +185,7 @@ def test_the_catalogue_and_the_importer_mean_the_same_file():
     assert entry.url.endswith("/v1.0/unet-e012d006.pt")
 
 
-def test_a_file_by_hand_needs_no_network(tmp_path, weights):
+def test_F75_a_file_by_hand_needs_no_network(tmp_path, weights):
     path = tmp_path / "mine.pt"
     path.write_bytes(weights)
     imported = import_model(path, importer="brain-mri")

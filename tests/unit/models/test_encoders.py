@@ -108,6 +108,41 @@ def test_the_table_says_what_is_built():
         assert sum(p.numel() for p in network.encoder.parameters()) == entry.parameters
 
 
+def built_shapes(encoder, channels):
+    """A network on an encoder, without memory for its weights."""
+    architecture = choose(encoder.name)[0]
+    card = ModelCard(
+        name="t", architecture=architecture, options={"encoder": encoder.name},
+        in_channels=channels, representation="binary",
+    )  # fmt: skip
+    with shapes_only():
+        return build_network(card), encoder.networks[architecture]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_the_smallest_encoder_of_every_family_of_smp_can_be_built(channels):
+    """Any number of channels; timm's own families are among the slow tests."""
+    own = [e for e in list_encoders() if not e.name.startswith("tu-")]
+    smallest = {}
+    for encoder in sorted(own, key=lambda e: e.parameters):
+        smallest.setdefault(encoder.family, encoder)
+    assert len(smallest) >= 13
+    for encoder in smallest.values():
+        network, parameters = built_shapes(encoder, channels)
+        found = sum(p.numel() for p in network.parameters())
+        assert (found == parameters) == (channels == 3), encoder.name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_encoder_that_is_offered_can_be_built():
+    for number, encoder in enumerate(list_encoders()):
+        network, _ = built_shapes(encoder, (3, 1, 5)[number % 3])
+        if number % 3 == 0:
+            found = sum(p.numel() for p in network.encoder.parameters())
+            assert found == encoder.parameters, encoder.name
+
+
 def test_the_sizes_of_presets_are_those_of_the_networks():
     for about in ARCHITECTURES.values():
         for preset in about.presets:
@@ -213,7 +248,7 @@ def test_weights_are_fetched_once_used_and_recorded(hub, tiny_weights):
     )
 
 
-def test_a_file_that_changed_since_its_first_use_is_refused(hub, tiny_weights):
+def test_F64_encoder_weights_that_changed_since_their_first_use_are_refused(hub, tiny_weights):
     new_model(TINY, weights="imagenet", download=True)
     changed = bytearray(tiny_weights)
     changed[-1] ^= 1
@@ -232,7 +267,7 @@ def test_a_damaged_file_is_named_and_not_remembered(hub, tiny_weights):
     new_model(TINY, weights="imagenet")
 
 
-def test_without_a_network_it_is_told_which_file_to_put_where(hub, monkeypatch):
+def test_F76_without_a_network_it_is_told_which_file_to_put_where(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE") as caught:
         new_model(TINY, weights="imagenet", download=True)
@@ -241,14 +276,14 @@ def test_without_a_network_it_is_told_which_file_to_put_where(hub, monkeypatch):
     assert hub.requests == []
 
 
-def test_a_page_instead_of_weights_is_refused(hub):
+def test_F63_a_page_instead_of_encoder_weights_is_refused(hub):
     hub.pages[hub.path] = hub.page(b"<!DOCTYPE html><title>Log in</title>")
     with pytest.raises(DownloadError, match="web page"):
         new_model(TINY, weights="imagenet", download=True)
     assert not own_path(hub.weights).exists()
 
 
-def test_a_file_in_the_cache_of_the_hub_is_taken(hub, tiny_weights, tmp_path, monkeypatch):
+def test_F75_a_file_in_the_cache_of_the_hub_is_taken(hub, tiny_weights, tmp_path, monkeypatch):
     import huggingface_hub
 
     cached = tmp_path / "cached.safetensors"
@@ -263,7 +298,7 @@ def test_a_file_in_the_cache_of_the_hub_is_taken(hub, tiny_weights, tmp_path, mo
 # -- weights from a file ----------------------------------------------------------------
 
 
-def test_weights_of_another_encoder_are_refused_with_the_differences(tmp_path, tiny_weights):
+def test_F65_F66_weights_of_another_encoder_are_refused(tmp_path, tiny_weights):
     path = tmp_path / "w.safetensors"
     path.write_bytes(tiny_weights)
     with pytest.raises(ModelError, match=r"not those of the encoder tu-test_resnet: .+ missing"):
@@ -274,7 +309,7 @@ def test_weights_of_another_encoder_are_refused_with_the_differences(tmp_path, t
         new_model(TINY, weights=tmp_path / "gone.safetensors")
 
 
-def test_code_in_a_file_of_weights_is_not_run(tmp_path):
+def test_S01_code_in_a_file_of_encoder_weights_is_not_run(tmp_path):
     import pickle
 
     canary = tmp_path / "canary"
@@ -289,7 +324,7 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
     assert not canary.exists()
 
 
-def test_weights_that_are_not_numbers_are_refused(tmp_path):
+def test_F72_encoder_weights_that_are_not_numbers_are_refused(tmp_path):
     import timm
 
     weights = timm.create_model("test_efficientnet", pretrained=False).state_dict()

@@ -71,8 +71,14 @@ DAMAGE = {
     "F62 truncated in header": (lambda c: c[:200], "not a model file"),
     "F62 truncated in prefix": (lambda c: c[:5], "not a model file"),
     "F63 web page": (lambda c: b"<!DOCTYPE html><html>Sign in</html>", "web page"),
-    "F70 pickle": (lambda c: b"\x80\x02" + c[:4000], "PyTorch .pt file"),
-    "zip": (lambda c: b"PK\x03\x04" + c[:4000], "PyTorch .pt file"),
+    "F70 pickle": (
+        lambda c: b"\x80\x02" + c[:4000],
+        "weights that PyTorch saved; `unet-studio models import`",
+    ),
+    "zip": (
+        lambda c: b"PK\x03\x04" + c[:4000],
+        "weights that PyTorch saved; `unet-studio models import`",
+    ),
     "too long": (lambda c: c + b"x" * 10, "too long"),
     "header length beyond the file": (lambda c: struct.pack("<Q", 2**40) + c[8:], "not a model"),
     "header is no JSON": (lambda c: c[:8] + b"!" * (len(c) - 8), "not a model file"),

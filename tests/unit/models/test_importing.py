@@ -254,7 +254,7 @@ def program(tmp_path):
     return tmp_path / "program.safetensors"
 
 
-def test_a_model_file_with_a_program_runs_after_consent_alone(program):
+def test_S12_a_model_file_with_a_program_runs_after_consent_alone(program):
     from unet_studio.errors import ConsentNeeded
 
     entry = import_model(program).entry
@@ -267,7 +267,7 @@ def test_a_model_file_with_a_program_runs_after_consent_alone(program):
     load_model(entry.name).network.ready()
 
 
-def test_consent_is_for_these_very_bytes(program, tmp_path):
+def test_S12_consent_is_for_these_very_bytes(program, tmp_path):
     import torch
 
     from unet_studio.models.files import read_model_file, write_model_file

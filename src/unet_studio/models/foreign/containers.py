@@ -69,6 +69,8 @@ def kind_of(path: Path) -> str:
     ModelError
         If the file is missing, empty, or of another kind; the message says which.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ModelError(f"{path} is not a file, and was not opened.")  # a pipe would hang
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -120,9 +122,14 @@ def _kind_of_zip(path: Path) -> str:
         return "torchscript"
     if "data.pkl" not in names:
         rdf = any(n.lower() in ("rdf.yaml", "bioimageio.yaml") for n in names)
-        what = "a BioImage Model Zoo package" if rdf else "an archive without torch's weights"
+        if rdf:
+            raise ModelError(
+                f"{path} is a package of the BioImage Model Zoo. Give it the ending .zip, and "
+                "import that."
+            )
         raise ModelError(
-            f"{path} is {what}, not a weight file. Unpack it, or import what is in it."
+            f"{path} is a zip without weights that PyTorch saved. Unpack it, and import what is "
+            "in it."
         )
     packed, unpacked = path.stat().st_size, sum(m.file_size for m in members)
     if unpacked > _SLACK * packed + 2**20:  # torch does not compress

@@ -6,6 +6,7 @@ the program insists on, its order of axes, and which of its channels is wanted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from unet_studio.errors import ModelError
+from unet_studio.images.limits import available_memory, readable_size
 from unet_studio.models.card import ModelCard
 from unet_studio.models.networks import CONTENT
 
@@ -61,6 +63,7 @@ class Embedded(nn.Module):
                 raise ModelError(f"The card of {card.name!r} has axes {axes!r}, not of {order}.")
         if "c" not in self._axes and card.in_channels != 1:
             raise ModelError(f"The card of {card.name!r} has channels, its axes have not.")
+        _check_options(card)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Embedded:
         """Copy what describes the program; it is opened anew where it is used."""
@@ -92,13 +95,42 @@ class Embedded(nn.Module):
         """Return what the program says of ``x``, axes (N, C, [Z,] Y, X)."""
         self.ready()
         shape = x.shape[2:]
-        padded = _reflected(x.float(), [self._length(i, n) for i, n in enumerate(shape)])
+        lengths = [self._length(i, n) for i, n in enumerate(shape)]
+        self._check_memory(x, lengths)
+        padded = _reflected(x.float(), lengths)
         # One image at a time: many programs were made for a batch of one.
         results = [self._one(image[None]) for image in padded]
         inside = (slice(None), slice(None), *(slice(0, n) for n in shape))
         return torch.cat(results)[inside]
 
-    def _one(self, image: torch.Tensor) -> torch.Tensor:
+    def _check_memory(self, x: torch.Tensor, lengths: Sequence[int]) -> None:
+        """Refuse lengths of a description that lies, before an image of them is made."""
+        needed = 4 * math.prod((*x.shape[:2], *lengths))
+        if lengths != list(x.shape[2:]) and needed > available_memory():
+            raise ModelError(
+                f"The program in {self.card.name!r} takes images of "
+                f"{' × '.join(map(str, lengths))} pixels alone, by its description; one would "
+                f"need {readable_size(needed)} of memory."
+            )
+
+    def chosen(self, results: Sequence[Any]) -> Any:
+        """Return the one of a program's results that is taken.
+
+        Raises
+        ------
+        ModelError
+            If there are not so many.
+        """
+        number = int(self.card.options.get("output", 0))
+        if number >= len(results):
+            raise ModelError(
+                f"The program in {self.card.name!r} returned {len(results)} images; number "
+                f"{number} was to be taken. Its description does not fit it."
+            )
+        return results[number]
+
+    def whole(self, image: torch.Tensor) -> torch.Tensor:
+        """Return all channels for a batch of one (1, C, [Z,] Y, X) of a length that is taken."""
         present = [i for i, axis in enumerate(self._order) if axis in self._axes]
         missing = [i for i in range(len(self._order)) if i not in present]
         kept = "".join(self._order[i] for i in present)
@@ -114,6 +146,10 @@ class Embedded(nn.Module):
         for position, axis in enumerate(self._order):
             if axis not in wanted:
                 result = result.unsqueeze(position)
+        return result.float()
+
+    def _one(self, image: torch.Tensor) -> torch.Tensor:
+        result = self.whole(image)
         channel = self.card.options.get("channel")
         if channel is not None:
             result = result[:, int(channel) : int(channel) + 1]
@@ -123,7 +159,7 @@ class Embedded(nn.Module):
                 f"The program in {self.card.name!r} returned the shape {tuple(result.shape)} "
                 f"instead of {expected}. Its description does not fit it."
             )
-        return result.float()
+        return result
 
     def _length(self, axis: int, length: int) -> int:
         edges = self.card.options.get("edges")
@@ -137,6 +173,25 @@ class Embedded(nn.Module):
             return int(edge)
         least, step = int(edge[0]), max(1, int(edge[1]))
         return least + max(0, -(-(length - least) // step)) * step
+
+
+def _check_options(card: ModelCard) -> None:
+    def whole(value: Any, least: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    def length(edge: Any) -> bool:
+        if isinstance(edge, list | tuple):
+            return len(edge) == 2 and whole(edge[0], 1) and whole(edge[1], 0)
+        return whole(edge, 1)
+
+    edges = card.options.get("edges")
+    if edges is not None and not (
+        isinstance(edges, list | tuple) and len(edges) == card.ndim and all(map(length, edges))
+    ):
+        raise ModelError(f"The card of {card.name!r} has lengths {edges!r}, which are none.")
+    for key in ("output", "channel"):
+        if key in card.options and not whole(card.options[key], 0):
+            raise ModelError(f"The card of {card.name!r} has {key} {card.options[key]!r}.")
 
 
 def _reflected(image: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:

@@ -54,8 +54,7 @@ class OnnxNetwork(Embedded):
                 f"ONNX Runtime could not run {self.card.name!r} on a tile of "
                 f"{tuple(image.shape)}: {_first_line(error)}"
             ) from error
-        result = torch.from_numpy(results[int(self.card.options.get("output", 0))])
-        return result.float().to(image.device)
+        return torch.from_numpy(self.chosen(results)).float().to(image.device)
 
 
 def build(card: ModelCard) -> OnnxNetwork:
@@ -166,6 +165,17 @@ def parameter_count(program: bytes, name: str) -> int:
     """
     graph = read_graph(program, name).graph
     return sum(_size(tensor.dims) for tensor in graph.initializer)
+
+
+def opset_of(program: bytes, name: str) -> int:
+    """Return the version of the operators of a model.
+
+    Raises
+    ------
+    ModelError
+    """
+    imports = read_graph(program, name).opset_import
+    return max((int(i.version) for i in imports if i.domain in ("", "ai.onnx")), default=1)
 
 
 def _size(dims: Any) -> int:

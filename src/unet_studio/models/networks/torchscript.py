@@ -54,7 +54,7 @@ class TorchScriptNetwork(Embedded):
         module = self._opened[0].to(image.device)
         result = module(image)
         if isinstance(result, list | tuple):
-            result = result[int(self.card.options.get("output", 0))]
+            result = self.chosen(result)
         if not isinstance(result, torch.Tensor):
             raise ModelError(f"The TorchScript in {self.card.name!r} returned no image.")
         return result

@@ -20,6 +20,7 @@ from unet_studio.models.probe import INVARIANCE_TOLERANCE, tiling_error
 _SEEN = 1e-6  # of the output's deviation; rounding is below
 _LONGEST = {2: 512, 3: 128}
 _LEAST_BYTES = 200.0
+_GIVEN = {2: 256, 3: 64}
 
 
 @torch.no_grad()
@@ -92,7 +93,9 @@ def _bytes_per_pixel(network: Embedded, card: ModelCard) -> float:
         edge = min(edge, *card.tile_limit)
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
-    network(torch.zeros(1, card.in_channels, *[edge] * card.ndim))
+    # The network continues it to what it takes, or refuses lengths beyond the memory.
+    given = min(edge, _GIVEN[card.ndim])
+    network(torch.zeros(1, card.in_channels, *[given] * card.ndim))
     grown = float(process.memory_info().rss - before)
     per_pixel: float = max(_LEAST_BYTES, grown / int(edge) ** card.ndim)
     return round(per_pixel, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from unet_studio.models.card import ModelCard
+from unet_studio.models.networks import EMBEDDED
 from unet_studio.models.per_axis import in_words
 from unet_studio.models.zoo.prepared import preparation_text, takes_prepared
 
@@ -30,8 +31,7 @@ def documentation_of(card: ModelCard) -> str:
         "",
         "## What goes in and comes out",
         "",
-        f"{card.in_channels} channel(s), {card.ndim} spatial axes, lengths that are multiples of "
-        f"{in_words(card.stride)} pixels. "
+        f"{card.in_channels} channel(s), {card.ndim} spatial axes, {_lengths(card)}. "
         + (
             ""
             if takes_prepared(card)
@@ -62,6 +62,17 @@ def documentation_of(card: ModelCard) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _lengths(card: ModelCard) -> str:
+    edges = card.options.get("edges") if card.architecture in EMBEDDED else None
+    if not edges:
+        return f"lengths that are multiples of {in_words(card.stride)} pixels"
+    each = [
+        str(edge) if isinstance(edge, int) else f"{edge[0]} or more in steps of {edge[1]}"
+        for edge in edges
+    ]
+    return f"their lengths in pixels: {' × '.join(each)}"
 
 
 def _preparation(card: ModelCard) -> list[str]:

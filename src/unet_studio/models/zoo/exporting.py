@@ -22,7 +22,8 @@ from unet_studio.images.normalisers import NORMALISERS
 from unet_studio.models.card import ModelCard
 from unet_studio.models.exporting import Details
 from unet_studio.models.model import Model
-from unet_studio.models.networks import EMBEDDED, PROGRAMS
+from unet_studio.models.networks import EMBEDDED
+from unet_studio.models.networks.embedded import Embedded
 from unet_studio.models.zoo.architecture import architecture_of
 from unet_studio.models.zoo.documentation import documentation_of
 from unet_studio.models.zoo.postprocessing import OBJECT_CHANNELS
@@ -33,6 +34,19 @@ from unet_studio.models.zoo.prepared import (
     takes_prepared,
 )
 from unet_studio.models.zoo.processing_out import postprocessing_of, preprocessing_of
+from unet_studio.models.zoo.program_out import (
+    PROGRAM_FILES,
+    batch_axis,
+    channel_names,
+    every_channel,
+    laid_out,
+    length_near,
+    length_within,
+    lengths_of,
+    letters_of,
+    program_entry,
+    stated_halos,
+)
 from unet_studio.models.zoo.programs import (
     OPSET,
     onnx_program,
@@ -45,8 +59,6 @@ from unet_studio.models.zoo.yaml import write_yaml
 # Readers take later ones of 0.5 too, and older ones understand most of it.
 FORMAT = "0.5.4"
 _TEST_EDGE = {2: 256, 3: 32}
-# Edge that an image may have to have for the sake of halos, by dimensions.
-_LARGEST_LEAST = {2: 1024, 3: 96}
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s;,]+[^\s;,.)]")
 _UNET_PAPER = {
     "text": "Ronneberger, Fischer & Brox: U-Net: Convolutional Networks for Biomedical Image "
@@ -66,6 +78,8 @@ def export_bioimageio(
     step: Callable[[str], None] = lambda what: None,
 ) -> Path:
     """Write a model as a valid package: weights in three formats, test data, documentation.
+
+    A model that came as a program goes out as that program.
 
     Parameters
     ----------
@@ -91,15 +105,12 @@ def export_bioimageio(
     """
     if target.suffix != ".zip":
         raise ModelError(f"{target.name} should end in .zip.")
-    if model.card.architecture in EMBEDDED:
-        raise ModelError(
-            f"{model.card.name!r} came as {PROGRAMS[model.card.architecture]}. Hand on the "
-            "package that it came in."
-        )
     stated_licence(model.card, details or Details())  # before work is done for nothing
     image = _example(model, example)
-    files = _files(model, image, step)
-    values = _description(model, details or Details(), files)
+    step("running the test image")
+    probabilities = _predicted(model, image)
+    files = _files(model, image, probabilities, step)
+    values = _description(model, details or Details(), files, probabilities.shape[1])
     files["rdf.yaml"] = write_yaml(values)
     step("checking the package")
     validate_package(files)
@@ -117,57 +128,50 @@ def export_bioimageio(
 
 
 def _files(
-    model: Model, image: NDArray[np.float32], step: Callable[[str], None]
+    model: Model,
+    image: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
+    step: Callable[[str], None],
 ) -> dict[str, bytes]:
-    step("running the test image")
-    probabilities = _predicted(model, image)
+    card = model.card
+    given, returned = letters_of(card)
+    return {
+        **_weight_files(model, step),
+        "test_input.npy": _npy(laid_out(image, given, card.ndim)),
+        "test_output.npy": _npy(laid_out(probabilities, returned, card.ndim)),
+        "cover.png": _cover(image, probabilities),
+        "README.md": documentation_of(card).encode(),
+    }
+
+
+def _weight_files(model: Model, step: Callable[[str], None]) -> dict[str, bytes]:
+    if isinstance(model.network, Embedded):
+        return {PROGRAM_FILES[model.card.architecture]: model.network.program()}
     files = {"weights.pt": state_dict_bytes(model.network)}
     step("writing ONNX")
     files["weights.onnx"] = onnx_program(model)
     step("writing TorchScript")
     files["weights.torchscript.pt"] = torchscript_program(model)
-    return {
-        **files,
-        "test_input.npy": _npy(image),
-        "test_output.npy": _npy(probabilities),
-        "cover.png": _cover(image, probabilities),
-        "README.md": documentation_of(model.card).encode(),
-        **architecture_of(model.card)[1],
-    }
-
-
-def _stated_halos(card: ModelCard) -> tuple[int, ...]:
-    """Return the halos that the package states: 0 where images would have to be huge for them.
-
-    The format wants every image to be larger than two halos.
-    """
-    halos = (card.halos if card.tile_invariant else None) or (0,) * card.ndim
-    too_large = any(2 * halo > _LARGEST_LEAST[card.ndim] for halo in halos)
-    return (0,) * card.ndim if too_large else halos
-
-
-def _least_edges(card: ModelCard) -> tuple[int, ...]:
-    pairs = zip(_stated_halos(card), card.strides, strict=True)
-    return tuple(max(2 * halo + stride, 4 * stride) for halo, stride in pairs)
+    return {**files, **architecture_of(model.card)[1]}
 
 
 def _example(model: Model, given: NDArray[Any] | None) -> NDArray[np.float32]:
     """Return the test image, axes (1, C, [Z,] Y, X), of lengths that the network takes."""
     card = model.card
-    least, strides = _least_edges(card), card.strides
+    taken = lengths_of(card)
     if given is None:
-        usual = [-(-_TEST_EDGE[card.ndim] // stride) * stride for stride in strides]
-        edges = tuple(map(max, least, usual))
-        return made_up(card, tuple(edges))
+        usual = [-(-_TEST_EDGE[card.ndim] // stride) * stride for stride in card.strides]
+        return made_up(card, tuple(map(length_near, usual, taken)))
     if given.ndim != card.ndim + 1 or given.shape[0] != card.in_channels:
         raise ModelError(
             f"The example has the shape {given.shape}; it should be {card.in_channels} "
             f"channel(s), then {card.ndim} spatial axes."
         )
     image = prepared_example(card, np.asarray(given, np.float32))
-    if any(n < edge for n, edge in zip(image.shape[1:], least, strict=True)):
+    lengths = list(map(length_within, image.shape[1:], taken))
+    if not all(lengths):
+        least = tuple(t if isinstance(t, int) else t[0] for t in taken)
         raise ModelError(f"The example is {image.shape}; its edges should be {least} or more.")
-    lengths = [n // s * s for n, s in zip(image.shape[1:], strides, strict=True)]
     inside = (slice(None), *(slice(0, n) for n in lengths))
     return np.ascontiguousarray(image[inside])[None]
 
@@ -177,14 +181,16 @@ def _predicted(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
     normaliser = NORMALISERS.load(normalisation.method)
     scaling = normaliser(sample_for_statistics(image[0]), **normalisation.options)
     with torch.inference_mode():
-        raw = model.network(torch.from_numpy(scaling.apply(image[0]))[None]).float()
+        raw = every_channel(model, torch.from_numpy(scaling.apply(image[0]))[None])
         if model.card.output == "logits":
             classes = model.card.representation == "classes"
             raw = raw.softmax(dim=1) if classes else raw.sigmoid()
     return np.asarray(raw.numpy(), np.float32)
 
 
-def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _description(
+    model: Model, details: Details, files: Mapping[str, bytes], channels: int
+) -> dict[str, Any]:
     card = model.card
     values: dict[str, Any] = {
         "type": "model",
@@ -198,7 +204,7 @@ def _description(model: Model, details: Details, files: Mapping[str, bytes]) -> 
         "tags": list(dict.fromkeys((*details.tags, "segmentation", "unet", f"{card.ndim}d"))),
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [_input(card, files)],
-        "outputs": [_output(card, files)],
+        "outputs": [_output(card, files, channels)],
         "weights": _weights(card, files),
         "config": {"unet_studio": {"card": card.model_dump(mode="json")}},
     }
@@ -237,51 +243,52 @@ def _file(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _input(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
-    channels = ["red", "green", "blue"] if card.colour else []
-    names = channels or [f"channel{i}" for i in range(card.in_channels)]
-    sizes = [
-        {"min": least, "step": stride}
-        for least, stride in zip(_least_edges(card), card.strides, strict=True)
+    colours = ["red", "green", "blue"] if card.colour else []
+    names = colours or [f"channel{i}" for i in range(card.in_channels)]
+    sizes: list[Any] = [
+        t if isinstance(t, int) else {"min": t[0], "step": t[1]} for t in lengths_of(card)
     ]
+    space = [{**axis, "size": size} for axis, size in zip(_space(card), sizes, strict=True)]
     return {
         "id": "image",
         "description": "The image as README.md prepares it, not as it was recorded."
         if takes_prepared(card)
         else "The image as it is; it is normalised as described.",
-        "axes": [
-            {"type": "batch"},
-            {"type": "channel", "channel_names": names},
-            *({**axis, "size": size} for axis, size in zip(_space(card), sizes, strict=True)),
-        ],
+        "axes": _axes(card, letters_of(card)[0], names, space),
         "data": {"type": "float32"},
         "test_tensor": _file("test_input.npy", files),
         "preprocessing": preprocessing_of(card),
     }
 
 
-def _output(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
-    names: Sequence[str] = card.classes
-    if card.representation == "objects":
-        names = OBJECT_CHANNELS
+def _output(card: ModelCard, files: Mapping[str, bytes], channels: int) -> dict[str, Any]:
+    known = OBJECT_CHANNELS if card.representation == "objects" else card.classes
+    space = [
+        {
+            **axis,
+            "size": {"tensor_id": "image", "axis_id": axis["id"]},
+            **({"halo": halo} if halo else {}),
+        }
+        for axis, halo in zip(_space(card), stated_halos(card), strict=True)
+    ]
+    names = channel_names(card, tuple(known), channels)
     return {
         "id": "probabilities",
         "description": "Probability of each channel.",
-        "axes": [
-            {"type": "batch"},
-            {"type": "channel", "channel_names": list(names)},
-            *(
-                {
-                    **axis,
-                    "size": {"tensor_id": "image", "axis_id": axis["id"]},
-                    **({"halo": halo} if halo else {}),
-                }
-                for axis, halo in zip(_space(card), _stated_halos(card), strict=True)
-            ),
-        ],
+        "axes": _axes(card, letters_of(card)[1], names, space),
         "data": {"type": "float32", "range": [0.0, 1.0]},
         "test_tensor": _file("test_output.npy", files),
         "postprocessing": postprocessing_of(card),
     }
+
+
+def _axes(
+    card: ModelCard, letters: str, names: list[str], space: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the axes of a tensor, in the order of ``letters``."""
+    axes = {"b": batch_axis(card), "c": {"type": "channel", "channel_names": names}}
+    axes |= {axis["id"]: axis for axis in space}
+    return [axes[letter] for letter in letters]
 
 
 def _space(card: ModelCard) -> list[dict[str, Any]]:
@@ -295,6 +302,9 @@ def _space(card: ModelCard) -> list[dict[str, Any]]:
 
 
 def _weights(card: ModelCard, files: Mapping[str, bytes]) -> dict[str, Any]:
+    if card.architecture in EMBEDDED:
+        name = PROGRAM_FILES[card.architecture]
+        return program_entry(card, files[name], _file(name, files))
     version = torch.__version__.partition("+")[0]
     described, sources = architecture_of(card)
     architecture = dict(described)

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from unet_studio.errors import ModelError
 from unet_studio.models.card import ModelCard
 from unet_studio.models.model import Model
-from unet_studio.models.networks import EMBEDDED
 from unet_studio.models.networks.embedded import Embedded
 from unet_studio.models.probe import probe_network
 from unet_studio.models.zoo.arrays import read_npy
@@ -86,7 +85,9 @@ def import_package(
         own = own_card(description)
         told: tuple[str, ...]
         if own is not None:
-            output = Output(own.output, own.representation, own.classes)
+            output = Output(
+                own.output, own.representation, own.classes, channel=own.options.get("channel")
+            )
             card, told = own, ("The package was made by U-Net Studio; its model card was taken.",)
         else:
             output = map_postprocessing(description.output, expected, channel)
@@ -154,10 +155,11 @@ def _finished(loaded: Loaded, description: Description, name: str | None, path: 
     card = card.model_copy(
         update={"name": name or card.name, "source": f"bioimage.io: {path.name}"}
     )
-    if card.architecture in EMBEDDED:
-        measured = measure_program(network, card)  # type: ignore[arg-type]
-    elif own_card(description) is not None:
+    own = own_card(description)
+    if own is not None and own.architecture == card.architecture:
         measured = {}  # measured when it was made
+    elif isinstance(network, Embedded):
+        measured = measure_program(network, card)
     else:
         measured = probe_network(network, card).card_fields()
     card = card.model_copy(update=measured)

@@ -9,6 +9,7 @@ import numpy as np
 from unet_studio.errors import ModelError
 from unet_studio.models.card import ModelCard
 from unet_studio.models.zoo.prepared import stated_normalisation
+from unet_studio.models.zoo.program_out import letters_of
 
 # The format wants more than nothing; this changes no digit of a float32.
 _LEAST_EPS = 1e-12
@@ -115,7 +116,8 @@ def _pretrained(step: dict[str, Any], card: ModelCard) -> list[dict[str, Any]]:
 
 
 def _axes(card: ModelCard, joint: bool) -> list[str]:
-    return [*(["channel"] if joint else []), *"zyx"[-card.ndim :]]
+    has_channels = "c" in letters_of(card)[0]
+    return [*(["channel"] if joint and has_channels else []), *"zyx"[-card.ndim :]]
 
 
 def _step(name: str, **kwargs: Any) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def _check_ours(model: Model, kind: str) -> None:
     if model.card.architecture in EMBEDDED:
         raise ModelError(
             f"{model.card.name!r} is {PROGRAMS[model.card.architecture]}; it can not be turned "
-            f"into {kind}. Export it as what it is."
+            f"into {kind}. Export it as what it is, or as a package (--to bioimageio)."
         )
 
 

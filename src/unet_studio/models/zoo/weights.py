@@ -17,7 +17,7 @@ from unet_studio.models.card import ModelCard
 from unet_studio.models.consent import HOW, RISK, has_consent, record_consent
 from unet_studio.models.download import download
 from unet_studio.models.model import build_network, check_weights, filled, shapes_only
-from unet_studio.models.networks import CONTENT
+from unet_studio.models.networks import CONTENT, EMBEDDED
 from unet_studio.models.networks.embedded import embed
 from unet_studio.models.networks.onnx import parameter_count
 from unet_studio.models.store import home_folder
@@ -227,7 +227,10 @@ def own_card(description: Description) -> ModelCard | None:
     described = (
         description.input.channels, description.output.channels, len(description.input.spatial),
     )  # fmt: skip
-    return card if described == (card.in_channels, card.out_channels, card.ndim) else None
+    returned = card.out_channels
+    if card.architecture in EMBEDDED and "channel" in card.options:
+        returned = description.output.channels  # the one that is taken is among them
+    return card if described == (card.in_channels, returned, card.ndim) else None
 
 
 def _recognised(
@@ -310,6 +313,8 @@ def _embedded(
     card: ModelCard, architecture: str, program: bytes, description: Description, choice: Choice
 ) -> ModelCard:
     """Describe a program: its axes, the shapes it takes, and what tiles it needs therefore."""
+    if card.architecture == architecture and own_card(description) is not None:
+        return embed(card, program)  # it came from us, and was measured then
     sizes = [axis.size for axis in description.input.spatial]
     options: dict[str, Any] = {
         "edges": [list(s) if isinstance(s, tuple) else s for s in sizes],

@@ -251,7 +251,7 @@ def test_S12_torchscript_runs_after_consent_alone(changed, tiny, tmp_path, monke
     assert np.abs(ours - theirs.astype(np.float32)).max() < 2e-3
 
 
-def test_a_model_file_of_a_colleague_is_no_consent(changed, tmp_path, home):
+def test_S12_a_model_file_of_a_colleague_is_no_consent(changed, tmp_path, home):
     model = import_package(changed(scripted), allow_torchscript=True)
     save_model(model, tmp_path / "s.safetensors")
     consent.consent_path().unlink()

@@ -29,7 +29,7 @@ def test_S09_paths_in_the_description_stay_inside(source, where, changed):
         import_package(changed(lead_out))
 
 
-def test_objects_in_yaml_are_not_made(changed, canary):
+def test_S01_objects_in_yaml_are_not_made(changed, canary):
     def hostile(values, files):
         files["bioimageio.yaml"] = (
             f"type: model\nname: !!python/object/apply:os.mkdir [{canary.path}]\n".encode()
@@ -39,7 +39,7 @@ def test_objects_in_yaml_are_not_made(changed, canary):
         import_package(changed(hostile))
 
 
-def test_a_description_that_grows_by_aliases_is_refused(changed):
+def test_S08_a_description_that_grows_by_aliases_is_refused(changed):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
 
@@ -50,7 +50,7 @@ def test_a_description_that_grows_by_aliases_is_refused(changed):
         import_package(changed(bomb))
 
 
-def test_code_in_a_state_dict_is_not_run(changed, canary):
+def test_S01_code_in_a_state_dict_of_a_package_is_not_run(changed, canary):
     hostile = pickle.dumps({"weights": canary})
 
     def plant(values, files):
@@ -74,7 +74,7 @@ def test_S10_source_code_of_a_package_is_not_run(changed, canary):
     assert model.card.architecture == "unet"  # told from the weights
 
 
-def test_an_array_of_objects_is_not_unpickled(changed, canary):
+def test_S01_an_array_of_objects_is_not_unpickled(changed, canary):
     import io
 
     import numpy as np
@@ -92,7 +92,7 @@ def test_an_array_of_objects_is_not_unpickled(changed, canary):
 
 
 @pytest.mark.parametrize("name", ["weights.onnx", "weights.pt", "test_output.npy", "README.md"])
-def test_a_file_that_is_not_the_described_one_is_named(name, changed):
+def test_F64_S13_a_file_that_is_not_the_described_one_is_named(name, changed):
     def swap(values, files):
         files[name] = files[name][:-1] + bytes([files[name][-1] ^ 1])
         if name == "README.md":
@@ -151,7 +151,7 @@ def test_a_valid_description_is_plain_yaml(exported):
 
 
 @pytest.mark.parametrize("where", ["weights", "function", "branch", "training"])
-def test_onnx_that_reads_other_files_is_refused_wherever_it_hides(where, changed):
+def test_S09_onnx_that_reads_other_files_is_refused_wherever_it_hides(where, changed):
     """ONNX Runtime would open what is named, such as a file outside of the package."""
     import onnx
     from onnx import TensorProto, helper
@@ -190,3 +190,49 @@ def test_onnx_that_reads_other_files_is_refused_wherever_it_hides(where, changed
 
     with pytest.raises(ModelError, match="reads its weights from another file"):
         import_package(changed(plant))
+
+
+def program_alone(values):
+    del values["weights"]["pytorch_state_dict"], values["weights"]["torchscript"]
+    del values["weights"]["onnx"]["parent"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"edges": "ab"},
+        {"edges": [0, 0]},
+        {"edges": [[16], [16]]},
+        {"edges": [["a", 1], [16, 1]]},
+        {"edges": [10**9, 10**9]},
+        {"axes": "bcqx"},
+        {"channel": -1},
+        {"channel": 99},
+        {"output": "first"},
+        {"output": 7},
+    ],
+    ids=str,
+)
+def test_S04_S20_a_card_of_ours_that_lies_of_a_program_is_refused(options, changed):
+    def lie(values, files):
+        program_alone(values)
+        card = values["config"]["unet_studio"]["card"]
+        card.update(architecture="onnx", options=options)
+
+    with pytest.raises(ModelError):
+        import_package(changed(lie))
+
+
+@pytest.mark.parametrize("size", [10**9, {"min": 10**9, "step": 16}], ids=str)
+@pytest.mark.parametrize("tried", [True, False], ids=["with test image", "without"])
+def test_S20_a_program_that_takes_only_images_beyond_the_memory_is_refused(size, tried, changed):
+    def huge(values, files):
+        program_alone(values)
+        del values["config"]
+        for axis in values["inputs"][0]["axes"][2:]:
+            axis["size"] = size
+        if not tried:
+            del files["test_input.npy"]
+
+    with pytest.raises(ModelError, match="memory"):
+        import_package(changed(huge))
