@@ -167,10 +167,12 @@ def test_import_remove_and_a_file_put_into_the_folder(manager, answers, tiny_mod
     finish(window, qtbot)
     assert "tiny 2 is ready" in window.notice.text()
     shutil.copy(tiny_model, models_folder() / "dropped.safetensors")
+    (models_folder() / "torn.safetensors").write_bytes(b"torn")
     window.close()
     assert not window.isVisible()
     studio.header.manage.click()
     assert {"tiny", "tiny 2", "dropped"} <= set(names(window))
+    assert "torn.safetensors" in window.notice.text()  # not left out in silence
     window.table.select("tiny 2")
     answers.yes = False
     window.remove.click()

@@ -44,7 +44,13 @@ from unet_studio.models.importing import (
     free_name,
     import_model,
 )
-from unet_studio.models.store import ModelEntry, make_models_folder, models_folder, remove_model
+from unet_studio.models.store import (
+    ModelEntry,
+    make_models_folder,
+    models_folder,
+    remove_model,
+    unread_files,
+)
 
 if TYPE_CHECKING:
     from unet_studio.gui.export_dialog import ExportDialog
@@ -179,6 +185,9 @@ class ModelManager(QDialog):
         """Look for files that were put into the folder meanwhile."""
         super().showEvent(event)
         self.refresh()
+        unread = [problem for _, problem in unread_files()]
+        if unread and not self.running:
+            self.notice.show_message("warning", "Not listed: " + "\n".join(unread))
 
     def reject(self) -> None:
         """Close; a download whose progress nobody can see any more is stopped."""

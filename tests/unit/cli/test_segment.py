@@ -334,7 +334,7 @@ def test_stopping_it_leaves_no_partial_file(tiny_model, tmp_path, number, code):
     before = hashes(images)
     arguments = ["segment", images, "-m", tiny_model, "-o", output]
     process = subprocess.Popen(
-        [sys.executable, "-m", "unet_studio.cli.app", *map(str, arguments)],
+        [sys.executable, "-m", "unet_studio", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
