@@ -8,6 +8,7 @@ brings it into the state to be shown. What it returns, if anything, is shown alo
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -136,8 +137,6 @@ def batch(viewer, studio) -> None:
     tab.open_row(tab.table.current())
     wait(lambda: tab.job is None)
     viewer.layers[-1].opacity = 0.55
-    sheet = tab.form.output / "contact_sheet.png"
-    (IMAGES / sheet.name).write_bytes(sheet.read_bytes())
 
 
 # Row, column, rows, columns of strokes on the bright field sample: what is a cell, what not.
@@ -226,11 +225,15 @@ def main(folder: Path = IMAGES, only: Sequence[str] = ()) -> None:
     """Make every picture, or those that are named."""
     folder.mkdir(parents=True, exist_ok=True)
     # Strokes and models of whoever runs this stay out of the pictures.
-    os.environ["UNET_STUDIO_HOME"] = tempfile.mkdtemp()
+    os.environ["UNET_STUDIO_HOME"] = warm = tempfile.mkdtemp()
     warm_up()
     for picture in PICTURES:
         if only and picture.__name__ not in only:
             continue
+        # Nor do strokes of one picture come into the next.
+        os.environ["UNET_STUDIO_HOME"] = str(
+            shutil.copytree(warm, Path(tempfile.mkdtemp()) / "home")
+        )
         viewer = napari.Viewer(show=True)
         viewer.window.resize(*WINDOW)
         _, studio = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
@@ -243,6 +246,9 @@ def main(folder: Path = IMAGES, only: Sequence[str] = ()) -> None:
             viewer.screenshot(path, canvas_only=False, flash=False)
         else:
             shown.grab().save(str(path))
+        if picture is batch:
+            sheet = studio.tab.form.output / "contact_sheet.png"
+            (folder / sheet.name).write_bytes(sheet.read_bytes())
         notice = studio.tab.summary
         told = notice.text() or getattr(studio.tab, "forecast", notice).text()
         print(f"{path}: {told}")

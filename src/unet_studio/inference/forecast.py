@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from unet_studio.images.limits import readable_size
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.planes import PlaneView, slab_bytes
+from unet_studio.inference.precision import BYTES
 from unet_studio.inference.tiling import TilePlan
+from unet_studio.inference.trials import Numerics
 from unet_studio.models.card import ModelCard
 
 # Probabilities are kept as float16; the objects step works on one frame with
 # about this many bytes per pixel (measured on the watershed).
 PROBABILITY_BYTES = 2
-OBJECTS_BYTES_PER_PIXEL = 40
+OBJECTS_BYTES_PER_PIXEL = 28
+# OpenVINO keeps fewer activations than torch does, but compiles the network first; torch's
+# convolutions of volumes need room beside them.
+_OPENVINO_ACTIVATIONS, _OPENVINO_BYTES = 0.7, 130 * 10**6
+_TORCH_VOLUMES = 1.3
 _LABEL_BYTES = 4
 # Of an image that goes through the disk, objects are made in blocks of about this size.
 OBJECTS_BLOCK_PIXELS = 2048 * 2048
@@ -50,7 +56,7 @@ def forecast(
     tiles: TilePlan,
     batch: int,
     device: str,
-    width: int,
+    numerics: Numerics,
     *,
     flips: bool,
     views: Sequence[PlaneView] = (),
@@ -65,8 +71,8 @@ def forecast(
     batch : int
         Tiles per forward pass.
     device : str
-    width : int
-        Bytes of a number that the network computes with.
+    numerics : Numerics
+        Back end and precision that will probably be chosen.
     flips : bool
         Whether mirror images are averaged.
     views : sequence of PlaneView
@@ -86,7 +92,12 @@ def forecast(
     summed += max((slab_bytes(view, card) for view in views), default=0)
     labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
     block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
+    width = BYTES[numerics.precision]
     activations = int(card.bytes_per_pixel * tile * width / 4)
+    if numerics.backend == "openvino":
+        activations = int(activations * _OPENVINO_ACTIVATIONS) + _OPENVINO_BYTES
+    elif card.ndim == 3 and device == "cpu":
+        activations = int(activations * _TORCH_VOLUMES)
     if flips:  # the sum, and what is turned back to be added to it
         activations += tile * 2 * 4 * card.out_channels
     on_device = 0

@@ -21,7 +21,6 @@ from unet_studio.inference.choice import likely, planned_device
 from unet_studio.inference.devices import first_of, free_memory
 from unet_studio.inference.forecast import forecast, shortage
 from unet_studio.inference.planes import PlaneView, pixels_of, plan_views
-from unet_studio.inference.precision import BYTES
 from unet_studio.inference.tiling import TilePlan, fit_edges, plan_patches, plan_tiles, round_up
 from unet_studio.models.card import ModelCard
 from unet_studio.models.per_axis import PerAxis, in_words, joined
@@ -230,9 +229,8 @@ def resolve(
     free = free_memory("cpu")
     pixels = pixels_of(tiles, frames, views, info.length("T")) * _mirrors(recipe, card)
     numerics = likely(card, device, recipe, pixels)
-    width = BYTES[numerics.precision]
     peaks = forecast(
-        card, info, tiles, batch, device, width, flips=bool(recipe.flips), views=views
+        card, info, tiles, batch, device, numerics, flips=bool(recipe.flips), views=views
     )
     memory = peaks.streamed if streamed else peaks.held
     if card.preparation is not None:  # one frame as it is, as the network sees it, and back
