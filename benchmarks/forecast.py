@@ -90,7 +90,7 @@ def main() -> None:
     lines = [
         "# Memory: forecast against measurement",
         "",
-        "Growth of the peak resident size of a process during one `segment` on the CPU, in float32.",
+        "Growth of the peak resident size of a process during one `segment` on a CPU, in float32.",
         "The forecast's constants were set by cases like these; targets are ratios up to 1.25.",
         "",
         "| model | axes | shape | tile | back end | forecast | measured | forecast / measured |",
