@@ -99,7 +99,10 @@ ACTIONS = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(4))
+# test_state_machine.py walks over all four tabs in every run; these stay in the first.
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 4))]
+)
 def test_P16_random_walk(open_studio, engine, blob_image, qtbot, seed, notifications):
     viewer, studio = open_studio()
     viewer.add_image(blob_image(), name="cells")

@@ -293,7 +293,8 @@ def test_strokes_on_errors_alone_do_not_undo_what_was_right(model_file):
     image, truth, painted = errors_only()
     base = load_model(str(model_file))
     before = dice(base, image, truth)
-    refined = refine(image, painted, base, axes="TYX", steps=30, crop=48)
+    # Without the old model's word 0.85 becomes 0.42.
+    refined = refine(image, painted, base, axes="TYX", steps=100, crop=48)
     assert before > 0.5
     assert dice(refined.model, image, truth) > before
 
