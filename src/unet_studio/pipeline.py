@@ -13,6 +13,7 @@ from unet_studio.events import CancelToken, Event, Started, Warned, steps_done
 from unet_studio.images.volume import Volume, as_volume
 from unet_studio.inference.plan import resolve
 from unet_studio.inference.prediction import Prediction
+from unet_studio.objects.found import Found
 from unet_studio.recipe import ObjectsMethod, parse_recipe
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Found):
     """The result of a run.
 
     Attributes
@@ -53,20 +54,6 @@ class Segmentation:
     prediction: Prediction
     warnings: tuple[str, ...] = ()
     tracks: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    @property
-    def features(self) -> dict[str, NDArray[Any]]:
-        """One row per label: the measurements, or of linked objects their summary."""
-        if not self.tracks:
-            return self.measurements
-        from unet_studio.objects.measurements import summarise
-
-        return summarise(self.measurements, self.tracks)
-
-    @property
-    def object_count(self) -> int:
-        """Number of objects, linked ones once (for class labels: the highest class found)."""
-        return int(self.record["objects"]["count"])
 
 
 def segment_steps(

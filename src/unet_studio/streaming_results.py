@@ -15,6 +15,7 @@ from unet_studio.events import Event, Started
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
+from unet_studio.objects.found import Found
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StreamedSegmentation:
+class StreamedSegmentation(Found):
     """The result of a streamed run.
 
     Attributes
@@ -54,20 +55,6 @@ class StreamedSegmentation:
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
     tracks: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    @property
-    def features(self) -> dict[str, NDArray[Any]]:
-        """One row per label: the measurements, or of linked objects their summary."""
-        if not self.tracks:
-            return self.measurements
-        from unet_studio.objects.measurements import summarise
-
-        return summarise(self.measurements, self.tracks)
-
-    @property
-    def object_count(self) -> int:
-        """Number of objects, linked ones once (for class labels: the highest class found)."""
-        return int(self.record["objects"]["count"])
 
 
 @dataclass(frozen=True)
