@@ -113,3 +113,9 @@ def web(monkeypatch):
     server = module.WebServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def lacking_device():
+    """A device that lacks an operation, and networks that need it."""
+    return beside("lacking_device")

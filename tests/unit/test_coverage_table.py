@@ -57,6 +57,7 @@ def test_what_is_wrong_is_said(table, tmp_path):
     )
     found = table.promises(tmp_path)
     assert found.covers["F02"] == [table.Cover("test_a.py::test_F02_x", "slow")]
+    found.not_covered["F59"] = "of some reason"
     said = "\n".join(table.problems(found))
     assert "F01 (an image of zeros: no objects, one warning) has no test." in said
     assert "F97 in test_a.py::test_F97_y is not on the list." in said

@@ -14,6 +14,8 @@ from unet_studio.models.click_input import ClickInput
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
     from unet_studio.models.model import Model
 
 
@@ -35,7 +37,6 @@ class ClickNetwork:
 
     def __init__(self, model: str | Path | Model, device: str = "auto") -> None:
         from unet_studio.inference.devices import open_devices
-        from unet_studio.inference.precision import prepare
         from unet_studio.models.model import load_model
 
         self.model = load_model(model)
@@ -47,8 +48,13 @@ class ClickNetwork:
                 "ClickSession.pick with its result."
             )
         self.spec: ClickInput = card.clicks
-        self._device = open_devices(device, 1)[0][0]
-        self._network: Any = prepare(self.model.network, card, self._device, "float32")
+        self._move_to(open_devices(device, 1)[0][0])
+
+    def _move_to(self, device: torch.device) -> None:
+        from unet_studio.inference.precision import prepare
+
+        self._device = device
+        self._network: Any = prepare(self.model.network, self.model.card, device, "float32")
 
     def __call__(self, crops: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the probability that each pixel belongs to the object.
@@ -63,9 +69,22 @@ class ClickNetwork:
         """
         import torch
 
-        from unet_studio.inference.precision import full_precision
+        from unet_studio.inference.devices import lacking
 
         batch = torch.from_numpy(np.stack(crops))
+        try:
+            return self._forward(batch)
+        except NotImplementedError as error:
+            if lacking(error, self._device) is None:
+                raise
+        self._move_to(torch.device("cpu"))
+        return self._forward(batch)
+
+    def _forward(self, batch: torch.Tensor) -> list[NDArray[np.float32]]:
+        import torch
+
+        from unet_studio.inference.precision import full_precision
+
         batch = batch.to(self._device).to(memory_format=torch.channels_last)
         with torch.inference_mode(), full_precision():
             logits = self._network(batch)

@@ -126,3 +126,14 @@ def open_devices(name: str, tiles: int) -> tuple[list[torch.device], str | None]
             text = "The device mps is not available; the CPU is used instead."
             return [torch.device("cpu")], text
     return devices[: max(1, tiles)], None
+
+
+def lacking(error: BaseException, device: torch.device) -> str | None:
+    """Return what a GPU says it can not do, None if that is not what an error is about.
+
+    Apple's GPUs lack some operations (torch raises NotImplementedError for them); all CPUs
+    have all of them.
+    """
+    if device.type == "cpu" or not isinstance(error, NotImplementedError):
+        return None
+    return str(error).split(". ")[0]  # torch goes on with advice that is not for users

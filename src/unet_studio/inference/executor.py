@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from unet_studio.errors import BackendError, RecipeError
 from unet_studio.events import CancelToken
 from unet_studio.inference.decision import Decision
+from unet_studio.inference.devices import lacking
 from unet_studio.inference.intake import Intake
 from unet_studio.inference.memory import is_out_of_memory
 from unet_studio.inference.plan import RunPlan
@@ -212,9 +213,12 @@ class Executor:
                     f"The {self.device} has failed and can not be used again before a restart. "
                     "Save your work, restart the program, and choose the CPU if it fails again."
                 ) from error
-            if not is_out_of_memory(error):
+            if is_out_of_memory(error):
+                return None
+            words = lacking(error, self.device)
+            if words is None:
                 raise
-            return None
+            self._go_to_cpu(f"The {self.device} can not run this network ({words})")
         self._start_again(self.device, Numerics())
         return self._forward(blocks, keeps)
 
@@ -242,6 +246,10 @@ class Executor:
             if not list(module.children()):
                 module.register_forward_pre_hook(look)
         return network
+
+    def _go_to_cpu(self, why: str) -> None:
+        self.notices.append(f"{why}; the CPU is used instead.")
+        self._start_again(torch.device("cpu"), Numerics())
 
     def _start_again(self, device: torch.device, numerics: Numerics) -> None:
         self.device, self.numerics, self._network = device, numerics, None
@@ -277,11 +285,7 @@ class Executor:
             what = f"{self._batch} at once" if group > 1 else "cut into smaller ones"
             self.notices.append(f"The {self.device} ran out of memory; tiles are now {what}.")
         elif self.device.type != "cpu":
-            self.notices.append(
-                f"The {self.device} has too little memory even for small tiles; the CPU is used "
-                "instead."
-            )
-            self._start_again(torch.device("cpu"), Numerics())
+            self._go_to_cpu(f"The {self.device} has too little memory even for small tiles")
             self._batch, self._depth = 1, 0
         else:
             edge = max(self._plan.tile_shape)

@@ -15,6 +15,7 @@ from torch import nn
 from unet_studio.events import CancelToken, Event, Trained, Warned
 from unet_studio.training.first_guess import foreground_of, has_said
 from unet_studio.training.keeping import Keeper
+from unet_studio.training.optimiser import AdamW
 from unet_studio.training.parts import encoder_parameters, head_parameters
 from unet_studio.training.retarget import NEW_HEAD
 from unet_studio.training.sparse_loss import (
@@ -241,7 +242,7 @@ class _Loop:
             if not self.card.trained or self.card.training.get(NEW_HEAD):
                 share = max(share, _LEARNING_SHARE)
             groups.append({"params": self.encoder, "share": share})
-        return torch.optim.AdamW(groups, self.settings.rate, weight_decay=1e-4)
+        return AdamW(groups, self.settings.rate, weight_decay=1e-4)
 
     def _calibrate(self) -> None:
         """Measure the statistics of random layers once; they stay as they are then."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unet_studio import __version__
-from unet_studio.errors import ModelError
+from unet_studio.errors import AnnotationError, ModelError, RecipeError
 from unet_studio.events import CancelToken, Event, Started, Warned
-from unet_studio.inference.devices import open_devices
+from unet_studio.inference.devices import lacking, open_devices
 from unet_studio.models.model import Model
 from unet_studio.training.annotations import Annotations, annotations_on, check_annotations
 from unet_studio.training.course import Course, Judgement, make_lessons, prepare_course
@@ -122,28 +123,42 @@ def refine_steps(
             "The new model can not be compared with the old one; look at its result."
         )
     yield from (Warned(text) for text in warnings)
-    yield Started("looking at the old model")
-    judgement = Judgement(course, token)
-    lessons = make_lessons(course, latest, token.raise_if_cancelled)
-    if watch is not None:
-        lessons.watch = lambda network: watch(network, course.exercises)
-    yield Started("training")
-    began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    fitted = yield from fit_steps(
-        base.network, base.card, lessons, settings, found, fresh=course.fresh,
-        token=token, stop=stop,
-    )  # fmt: skip
-    token.raise_if_cancelled()
-    yield Started("comparing")
-    network = copy.deepcopy(base.network)
-    network.load_state_dict(fitted.weights)
-    network.eval().requires_grad_(False)
-    verdict = judgement.of(network, token)
+    with _told_what_lacks(found):
+        yield Started("looking at the old model")
+        judgement = Judgement(course, token)
+        lessons = make_lessons(course, latest, token.raise_if_cancelled)
+        if watch is not None:
+            lessons.watch = lambda network: watch(network, course.exercises)
+        yield Started("training")
+        began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        fitted = yield from fit_steps(
+            base.network, base.card, lessons, settings, found, fresh=course.fresh,
+            token=token, stop=stop,
+        )  # fmt: skip
+        token.raise_if_cancelled()
+        yield Started("comparing")
+        network = copy.deepcopy(base.network)
+        network.load_state_dict(fitted.weights)
+        network.eval().requires_grad_(False)
+        verdict = judgement.of(network, token)
     record = _record(course, fitted, verdict, began)
     return Refined(
         _refined_model(base, network, name, record), verdict, tuple(fitted.curve), record,
         tuple(warnings),
     )  # fmt: skip
+
+
+@contextmanager
+def _told_what_lacks(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except NotImplementedError as error:
+        words = lacking(error, device)
+        if words is None:
+            raise
+        raise RecipeError(
+            f"The {device} can not train this network ({words}). Choose the CPU as device."
+        ) from error
 
 
 def refine(
@@ -226,8 +241,6 @@ def refine(
 def _settings(values: dict[str, Any]) -> FitSettings:
     from pydantic import ValidationError
 
-    from unet_studio.errors import RecipeError
-
     try:
         return FitSettings(**values)
     except ValidationError as error:
@@ -238,7 +251,6 @@ def _settings(values: dict[str, Any]) -> FitSettings:
 def _pairs(
     image: Any, annotations: Any, axes: str | None, mode: Any
 ) -> list[tuple[Volume, Annotations]]:
-    from unet_studio.errors import AnnotationError
     from unet_studio.images.volume import as_volume
 
     images = image if isinstance(image, list | tuple) else [image]

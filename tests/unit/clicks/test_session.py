@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import zarr
 
-from unet_studio import ClickSession
+from unet_studio import ClickSession, load_model
+from unet_studio.clicks.network import ClickNetwork
 from unet_studio.errors import AxesError, ClickError
+from unet_studio.inference import devices
+from unet_studio.models.model import Model
 
 
 def iou(proposal, truth):
@@ -367,3 +370,15 @@ def test_a_journal_of_another_image_is_refused(random_network, tmp_path):
     (tmp_path / "bad.jsonl").write_text("{\n")
     with pytest.raises(ClickError, match="not a journal"):
         replay(image, tmp_path / "bad.jsonl")
+
+
+def test_F59_clicks_go_on_where_a_gpu_lacks_an_operation(monkeypatch, lacking_device):
+    model = load_model("clicks")
+    expected = ClickNetwork(model, "cpu")
+    lacking = Model(model.card, lacking_device.OnlyOnCpus(model.network).eval())
+    monkeypatch.setattr(devices, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
+    crops = [np.random.default_rng(0).random((6, 64, 64)).astype(np.float32)]
+    network = ClickNetwork(lacking)
+    for _ in range(2):
+        (found,) = network(crops)
+        np.testing.assert_allclose(found, expected(crops)[0], atol=1e-5)

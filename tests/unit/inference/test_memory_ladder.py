@@ -1,4 +1,4 @@
-"""F53 to F57: out of memory makes tiles smaller; nothing else does."""
+"""F53 to F57, F59: out of memory makes tiles smaller; nothing else does."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from torch import nn
 
 from unet_studio.errors import RecipeError
 from unet_studio.events import Warned
-from unet_studio.inference import choice
+from unet_studio.inference import choice, predictor
 from unet_studio.inference import executor as executor_module
 from unet_studio.models.model import Model, load_model
 from unet_studio.models.presets import new_model
@@ -131,6 +131,27 @@ def test_F57_a_failed_gpu_is_not_tried_again(model):
     with pytest.raises(RecipeError, match="restart"):
         predict(IMAGE, short(model, 10, error), **OPTIONS)
     assert len(Short.attempts) == 1
+
+
+def test_F59_an_operation_that_a_gpu_lacks_is_done_by_the_cpu(
+    model, expected, monkeypatch, lacking_device
+):
+    monkeypatch.setattr(predictor, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
+    lacking = Model(model.card, lacking_device.OnlyOnCpus(model.network).eval())
+    result = predict(IMAGE, lacking, tiling={"tile": 512}, **OPTIONS)
+    assert np.abs(result.probabilities - expected).max() <= 1e-5 * expected.std()
+    (text,) = [t for t in result.warnings if "CPU" in t]
+    assert "max_pool3d" in text
+    assert "environment" not in text, "torch's advice is not for users"
+
+
+def test_another_error_of_a_gpu_is_not_taken_for_a_lack(model, monkeypatch, lacking_device):
+    monkeypatch.setattr(predictor, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
+    failing = lacking_device.OnlyOnCpus(
+        model.network, RuntimeError("Placeholder storage has not been allocated")
+    )
+    with pytest.raises(RuntimeError, match="Placeholder"):
+        predict(IMAGE, Model(model.card, failing.eval()), **OPTIONS)
 
 
 def test_the_failed_attempts_tensors_are_gone_before_the_next(model, monkeypatch):

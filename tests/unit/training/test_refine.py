@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from unet_studio.errors import Cancelled
+from unet_studio.errors import Cancelled, RecipeError
 from unet_studio.events import CancelToken, Started, Trained
 from unet_studio.images.volume import as_volume
 from unet_studio.models.card import ModelCard
@@ -15,6 +15,7 @@ from unet_studio.models.files import read_card
 from unet_studio.models.model import Model, build_network, load_model, save_model
 from unet_studio.models.presets import new_model
 from unet_studio.pipeline import predict
+from unet_studio.training import refine as refine_module
 from unet_studio.training.annotations import annotate, annotations_on
 from unet_studio.training.fit_settings import FitSettings
 from unet_studio.training.refine import refine, refine_steps
@@ -354,3 +355,12 @@ def test_what_was_right_far_from_all_strokes_stays_so(model_file):
     assert found[painted == 2].mean() > 0.9  # learned
     right = ~truth[..., 100:]
     assert found[..., 100:][right].mean() < 0.5
+
+
+def test_F59_a_gpu_that_can_not_train_a_network_is_named(pictures, monkeypatch, lacking_device):
+    image, _, painted = pictures
+    model = new_model("unet-tiny", representation="binary")
+    monkeypatch.setattr(refine_module, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
+    lacking = Model(model.card, lacking_device.OnlyOnCpus(model.network).eval())
+    with pytest.raises(RecipeError, match="max_pool3d.*Choose the CPU"):
+        refine(image, painted, lacking, steps=2, **QUICK)
