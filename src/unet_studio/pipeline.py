@@ -173,9 +173,7 @@ def relabel_steps(
     labels = rearrange(labelling.labels, labelling.axes.names, axes.names)
     record = with_objects(
         prediction.record,
-        labelling.method,
-        count=labelling.count,
-        tracks=labelling.tracks.counts() if labelling.tracks is not None else None,
+        labelling,
         measure=measure,
         warnings=[*prediction.record.get("warnings", []), *labelling.warnings],
         seconds=time.perf_counter() - began,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def write_results(
     check: Callable[[], None],
     each: Each = map,
 ) -> Generator[Event, None, StreamedSegmentation]:
-    """Replace what is there by the final stores.
+    """Replace what is there by the final stores, and say what is in them.
 
     Parameters
     ----------
@@ -115,61 +116,36 @@ def write_results(
     each : callable
         Writes the slabs: ``map``, or what has others do it.
     """
-    target, probabilities = places.target, places.probabilities
-    # From here on it is being replaced.
-    older = [f for path in filter(None, (target, places.beside)) for f in remove_records(path)]
-    if probabilities is not None:
-        yield Started("writing probabilities")
-        write_chunked(
-            prediction.probabilities, prediction.axes, probabilities,
-            dtype=np.dtype(np.float16), metadata={}, labels=False, check=check, each=each,
-        )  # fmt: skip
-    yield Started("writing labels")
-    result = _finish(prediction, made, provisional, places, measure, check, each)
-    remove_files(older, target, probabilities)
-    return result
-
-
-def _finish(
-    prediction: Prediction,
-    made: MadeObjects,
-    provisional: Any,
-    places: Places,
-    measure: bool,
-    check: Callable[[], None],
-    each: Each,
-) -> StreamedSegmentation:
-    """Write the labels, and put together what is to be said of them."""
     import zarr
 
     from unet_studio.inference.record import with_objects
     from unet_studio.objects.run import smallest_label_dtype
 
+    target, probabilities = places.target, places.probabilities
+    write = partial(write_chunked, check=check, each=each)
+    # From here on it is being replaced.
+    older = [f for path in filter(None, (target, places.beside)) for f in remove_records(path)]
+    if probabilities is not None:
+        yield Started("writing probabilities")
+        write(
+            prediction.probabilities, prediction.axes, probabilities,
+            dtype=np.dtype(np.float16), metadata={}, labels=False,
+        )  # fmt: skip
+    yield Started("writing labels")
     axes = prediction.axes.without("C") if "C" in prediction.axes else prediction.axes
     warnings = [*prediction.warnings, *made.warnings]
     record = with_objects(
-        prediction.record,
-        made.method,
-        count=made.count,
-        tracks=made.tracks.counts() if made.tracks is not None else None,
-        measure=measure,
-        warnings=warnings,
-        seconds=made.seconds,
+        prediction.record, made, measure=measure, warnings=warnings, seconds=made.seconds
     )
-    write_chunked(
-        provisional,
-        axes,
-        places.target,
+    write(
+        provisional, axes, target, metadata={"record": record, "key": places.key}, labels=True,
         dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
-        metadata={"record": record, "key": places.key},
-        labels=True,
-        check=check,
-        each=each,
-    )
-    labels = zarr.open_array(str(places.target / "0"), mode="r")
+    )  # fmt: skip
+    remove_files(older, target, probabilities)
+    labels = zarr.open_array(str(target / "0"), mode="r")
     tracks = made.tracks.columns() if made.tracks is not None else {}
     return StreamedSegmentation(
-        places.target, labels, axes, _joined(made.tables), record, tuple(warnings), tracks
+        target, labels, axes, _joined(made.tables), record, tuple(warnings), tracks
     )
 
 

@@ -6,7 +6,7 @@ import platform
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unet_studio.inference.choice import reason
 
@@ -50,12 +50,33 @@ def image_record(info: VolumeInfo) -> dict[str, Any]:
     }
 
 
+class _Tracked(Protocol):
+    """What became of objects that were linked through time."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many tracks, splits and so on."""
+
+
+class Made(Protocol):
+    """What the objects step says of its labels, wherever they lie."""
+
+    @property
+    def method(self) -> ObjectsMethod:
+        """What was run, with every option written out."""
+
+    @property
+    def count(self) -> int:
+        """Objects, or the highest class found."""
+
+    @property
+    def tracks(self) -> _Tracked | None:
+        """None if nothing was linked."""
+
+
 def with_objects(
     record: Mapping[str, Any],
-    method: ObjectsMethod,
+    made: Made,
     *,
-    count: int,
-    tracks: Mapping[str, int] | None,
     measure: bool,
     warnings: Sequence[str],
     seconds: float,
@@ -66,28 +87,26 @@ def with_objects(
     ----------
     record : mapping
         As of :func:`run_record`.
-    method : ObjectsMethod
-        With every option written out.
-    count : int
-        Objects, or the highest class found.
-    tracks : mapping or None
-        How many tracks, splits and so on; None if nothing was linked.
+    made : Made
+        Labels in memory or on the disk.
     measure : bool
+        Whether the objects were to be measured.
     warnings : sequence of str
         All of the run, those of the prediction first.
     seconds : float
         Wall-clock time of the objects step.
     """
-    objects = {"method": method.method, "options": dict(method.options), "count": count}
-    if tracks is not None:
-        objects["tracks"] = dict(tracks)
+    method = made.method
+    objects = {"method": method.method, "options": dict(method.options), "count": made.count}
+    if made.tracks is not None:
+        objects["tracks"] = dict(made.tracks.counts())
     # What would have to be run to get these labels again.
-    made = {"objects": method.model_dump(mode="json"), "measure": measure}
+    again = {"objects": method.model_dump(mode="json"), "measure": measure}
     return {
         **record,
         "objects": objects,
         "warnings": list(warnings),
-        "recipe": {**record.get("recipe", {}), **made},
+        "recipe": {**record.get("recipe", {}), **again},
         "seconds": {**record.get("seconds", {}), "objects": round(seconds, 3)},
     }
 
