@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from unet_studio.errors import ModelError
-from unet_studio.models.networks.unet import ORIGINAL_WIDTHS
+from unet_studio.models.networks.unet import ORIGINAL_WIDTHS, initialise_for_relu
 
 if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
@@ -143,15 +143,7 @@ class SeparableUNet(nn.Module):
             )
             self.up.append(_block(2 * fine, fine, ndim, norm))
         self.head = _CONVOLUTION[ndim](widths[0], out_channels, 1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        # He et al. 2015 (arXiv:1502.01852).
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_for_relu(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits of the size of ``x``, axes (N, out_channels, [Z,] Y, X)."""

@@ -68,6 +68,19 @@ class UpBlock(nn.Module):
         return joined
 
 
+def initialise_for_relu(network: nn.Module) -> None:
+    """Draw the weights of all convolutions so that ReLUs keep the variance; zero their biases.
+
+    He et al. 2015 (arXiv:1502.01852). Transposed convolutions, which no ReLU follows, keep
+    their own start.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class UNet(nn.Module):
     """U-Net with a choice of widths, in two or three dimensions.
 
@@ -118,15 +131,7 @@ class UNet(nn.Module):
             for level in range(len(widths) - 1, 0, -1)
         )
         self.head = _CONVOLUTION[ndim](widths[0], out_channels, 1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        # He et al. 2015 (arXiv:1502.01852): keeps the variance through ReLUs.
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_for_relu(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits of the size of ``x``, axes (N, out_channels, [Z,] Y, X)."""
@@ -156,7 +161,7 @@ def _poolings(
 
 
 # All that the network is made of, for packages that have to stand on their own.
-PARTS = (_poolings, DoubleConvolution, UpBlock, UNet)
+PARTS = (_poolings, initialise_for_relu, DoubleConvolution, UpBlock, UNet)
 
 
 def build(card: ModelCard) -> UNet:
