@@ -188,7 +188,8 @@ def _predict(
 ) -> Generator[Event, None, Prediction]:
     """Predict all tiles into a folder."""
     from unet_studio.inference.decision import Decision
-    from unet_studio.inference.spread import Mosaic, mosaic_prediction
+    from unet_studio.inference.mosaic import Mosaic
+    from unet_studio.inference.spread import mosaic_prediction
 
     folder.mkdir()
     began = time.perf_counter()
