@@ -11,8 +11,8 @@ import torch
 from unet_studio.training.crops import crop_edges, crops_per_step
 from unet_studio.training.exercises import Exercise, open_exercise
 from unet_studio.training.first_guess import first_guess
-from unet_studio.training.fit import Lessons
 from unet_studio.training.guard import Judge, Verdict, judge
+from unet_studio.training.lessons import Lessons
 from unet_studio.training.regions import Split, filled, find_regions, split_annotations, without
 from unet_studio.training.rehearsal import (
     agreement,

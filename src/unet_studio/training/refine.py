@@ -203,7 +203,7 @@ def refine(
     token, stop : CancelToken, optional
         Cancel (keeps nothing) and stop (keeps what was learned so far).
     **settings
-        Fields of :class:`~unet_studio.training.fit.FitSettings`, such as ``seconds=60``
+        Fields of :class:`~unet_studio.training.fit_settings.FitSettings`, such as ``seconds=60``
         or ``steps=100``.
 
     Returns

@@ -1,0 +1,55 @@
+"""What a training learns from and is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from unet_studio.training.sampler import CropSampler
+
+
+@dataclass
+class Lessons:
+    """What a training learns from and is judged by; the loop's only idea of data.
+
+    Attributes
+    ----------
+    sampler : CropSampler
+    batch : int
+        Crops per step.
+    rehearsal : callable or None
+        Returns a number of crops of the sample images, axes (N, C, [Z,] Y, X).
+    trust : float
+        Weight of what is said where nothing was painted: by the old model, or by the
+        batch's guess.
+    trust_far : float
+        The same on crops in which nothing at all was painted.
+    score : callable or None
+        Scores a network on held-back regions, range [0, 1].
+    chooses : bool
+        Whether that score may choose what is kept and when to end: not if the result is
+        judged on the same regions.
+    keeps : callable or None
+        Returns how much of what the old model was sure of, around strokes, a network still
+        says, range [0, 1], or None.
+    refresh : callable or None
+        Returns a new sampler if annotations have changed, else None.
+    watch : callable or None
+        Shown the network as it would be kept after each step, on the training's thread.
+    """
+
+    sampler: CropSampler
+    batch: int
+    rehearsal: Callable[[int], torch.Tensor] | None = None
+    trust: float = 0.0
+    trust_far: float = 0.0
+    score: Callable[[nn.Module], float] | None = None
+    chooses: bool = False
+    keeps: Callable[[nn.Module], float | None] | None = None
+    refresh: Callable[[], CropSampler | None] | None = None
+    watch: Callable[[nn.Module], None] | None = None
