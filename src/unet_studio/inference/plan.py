@@ -7,7 +7,6 @@ will need, and what the user should know, while nothing has been computed yet.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unet_studio.axes import AXIS_WORDS, Axes
@@ -18,29 +17,24 @@ from unet_studio.images.preparation import open_preparation
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.channels import ChannelMap, map_channels
 from unet_studio.inference.choice import likely, planned_device
+from unet_studio.inference.cutting import cut_tiles, expected_flips, is_exact
 from unet_studio.inference.devices import first_of, free_memory
 from unet_studio.inference.forecast import forecast, shortage
 from unet_studio.inference.planes import PlaneView, pixels_of, plan_views
-from unet_studio.inference.tiling import TilePlan, fit_edges, plan_patches, plan_tiles, round_up
+from unet_studio.inference.tiling import TilePlan
 from unet_studio.models.card import ModelCard
-from unet_studio.models.per_axis import PerAxis, in_words, joined
-from unet_studio.recipe import Recipe, Tiling
+from unet_studio.models.per_axis import PerAxis
+from unet_studio.recipe import Recipe
 
 # Of what is free, so much may go into the activations of one batch of tiles.
 _MEMORY_SHARE = 0.35
 _STREAM_ABOVE = 0.7  # of the free memory
 _MEMORY_FLOOR = 256 * 2**20
-# Of what is kept of a tile: beyond this, larger ones save next to no halo work.
-_LARGEST_CORE = {2: 2048, 3: 192}
 _LARGEST_BATCH = 16
 # More at once do not run faster on a GPU, and nothing would be left to be copied beside it.
 _BATCH_PIXELS = 2**21
 _CPU_ACTIVATION_LIMIT = 3 * 2**30
 _UNKNOWN_GPU_LIMIT = 3 * 2**30
-# Pixels that may change side at seams, as a share of all; None: not one.
-_ACCEPTED_FLIPS = {"exact": None, "balanced": 1e-4, "fast": 1e-3}
-# Real images differ from the texture on which flips were measured.
-_FLIPS_SAFETY = 2.0
 
 
 @dataclass(frozen=True)
@@ -123,13 +117,13 @@ class RunPlan:
     @property
     def exact(self) -> bool:
         """Whether the result is that of the whole image at once, to rounding."""
-        return all(_is_exact(self.card, tiles) for tiles in self._cuts)
+        return all(is_exact(self.card, tiles) for tiles in self._cuts)
 
     @property
     def expected_flips(self) -> float | None:
         """Share of the pixels that seams are expected to change; None if not known."""
-        inexact = [tiles for tiles in self._cuts if not _is_exact(self.card, tiles)]
-        expected = [_expected_flips(self.card, tiles) for tiles in inexact]
+        inexact = [tiles for tiles in self._cuts if not is_exact(self.card, tiles)]
+        expected = [expected_flips(self.card, tiles) for tiles in inexact]
         known = [flips for flips in expected if flips is not None]
         return max(known, default=0.0) if len(known) == len(expected) else None
 
@@ -219,9 +213,9 @@ def resolve(
     budget = _activation_budget(device, available)
     warnings: list[str] = []
     seen = prepared_info(card, info)
-    tiles = _plan(recipe, card, [seen.length(a) for a in axes], budget, warnings)
+    tiles = cut_tiles(recipe, card, [seen.length(a) for a in axes], budget, warnings)
     views, assumed = plan_views(
-        recipe, card, info, lambda shape: _plan(recipe, card, shape, budget, warnings)
+        recipe, card, info, lambda shape: cut_tiles(recipe, card, shape, budget, warnings)
     )
     warnings = list(dict.fromkeys([*warnings, *assumed]))
     frames = math.prod(seen.length(a) for a in "TZ" if a not in axes)
@@ -248,11 +242,6 @@ def resolve(
 
 def _mirrors(recipe: Recipe, card: ModelCard) -> int:
     return 2 ** len(card.mirrored) if recipe.flips else 1
-
-
-def _is_exact(card: ModelCard, tiles: TilePlan) -> bool:
-    needed = card.halos or (0,) * card.ndim
-    return tiles.count == 1 or (card.tile_invariant and not _is_less(tiles.halos, needed))
 
 
 def prepared_info(card: ModelCard, info: VolumeInfo) -> VolumeInfo:
@@ -288,95 +277,6 @@ def _activation_budget(device: str, available: int | None) -> float:
     budget = max(_MEMORY_SHARE * available, _MEMORY_FLOOR)
     # Larger tiles than this do not run faster on a CPU, they only use its memory.
     return min(budget, _CPU_ACTIVATION_LIMIT) if first_of(device) == "cpu" else budget
-
-
-def _plan(
-    recipe: Recipe, card: ModelCard, shape: list[int], budget: float, warnings: list[str]
-) -> TilePlan:
-    exact = card.tile_invariant and card.halos is not None
-    needed = card.halos if exact and card.halos is not None else _quarters(card.patches)
-    tiling = recipe.tiling
-    if card.overlap is not None and tiling.tile is None and tiling.halo is None:
-        return plan_patches(shape, card.patches, card.overlap)  # as it is meant to be run
-    if tiling.halo is not None:
-        halos = [round_up(tiling.halo, stride) for stride in card.strides]
-        tiles = _cut(tiling, card, shape, halos, budget)
-    elif exact and (accepted := _ACCEPTED_FLIPS[tiling.quality]) is not None:
-        tiles = _cut_sparingly(tiling, card, shape, budget, accepted)
-    else:
-        tiles = _cut(tiling, card, shape, needed, budget)
-    if tiles.count > 1 and not exact:
-        warnings.append(
-            f"The network {card.name!r} sees the whole image at once (its normalisation or "
-            "attention does), so tiles can not reproduce that exactly. They overlap and are "
-            "blended."
-        )
-    elif tiles.count > 1 and tiling.halo is not None and _is_less(tiles.halos, needed):
-        warnings.append(
-            f"The halo of {in_words(tiles.halo)} px is less than the {in_words(joined(needed))} "
-            "px that this network sees: faint seams between tiles are possible."
-        )
-    return tiles
-
-
-def _is_less(halos: Sequence[int], needed: Sequence[int]) -> bool:
-    return any(halo < n for halo, n in zip(halos, needed, strict=True))
-
-
-def _quarters(patches: Sequence[int]) -> tuple[int, ...]:
-    return tuple(patch // 4 for patch in patches)
-
-
-def _cut(
-    tiling: Tiling, card: ModelCard, shape: list[int], halos: Sequence[int], budget: float
-) -> TilePlan:
-    exact = card.tile_invariant and card.halos is not None
-    strides = card.strides
-    if tiling.tile is not None:
-        edges = [tiling.tile] * len(shape)
-    elif not exact:
-        edges = [round_up(p, s) for p, s in zip(card.patches, strides, strict=True)]
-    else:
-        pairs = [(round_up(h, s), s) for h, s in zip(halos, strides, strict=True)]
-        smallest = [max(2 * halo + stride, 2 * stride) for halo, stride in pairs]
-        limits = [_LARGEST_CORE[card.ndim] + 2 * halo for halo, _ in pairs]
-        edges = fit_edges(shape, budget / card.bytes_per_pixel, strides, smallest, limits)
-    edges = [min(pair) for pair in zip(edges, card.tile_limit or edges, strict=True)]
-    return plan_tiles(shape, edges, halos, strides, blend=not exact)
-
-
-def _cut_sparingly(
-    tiling: Tiling, card: ModelCard, shape: list[int], budget: float, accepted: float
-) -> TilePlan:
-    """Cut with the smallest halo that is expected to change few enough pixels.
-
-    Flips were measured along X. Axes along which the network sees as far get the
-    same halo; others keep all their context.
-    """
-    full = card.halos or (0,) * card.ndim
-    alike = [pair == (full[-1], card.strides[-1]) for pair in zip(full, card.strides, strict=True)]
-    for halo, _ in card.seam_flips:
-        halos = [halo if same else whole for same, whole in zip(alike, full, strict=True)]
-        tiles = _cut(tiling, card, shape, halos, budget)
-        expected = _expected_flips(card, tiles)
-        if expected is not None and expected * _FLIPS_SAFETY <= accepted:
-            return tiles
-    return _cut(tiling, card, shape, full, budget)  # not measured: exact
-
-
-def _expected_flips(card: ModelCard, tiles: TilePlan) -> float | None:
-    """Return the expected share of pixels that change side at the seams of a plan."""
-    if tiles.blend or card.halos is None:
-        return None
-    expected = 0.0
-    for spans, n, halo, full in zip(tiles.axes, tiles.shape, tiles.halos, card.halos, strict=True):
-        if halo >= full:
-            continue  # exact
-        per_pixel = [flips for measured, flips in card.seam_flips if measured <= halo]
-        if not per_pixel or full != card.halos[-1]:
-            return None
-        expected += per_pixel[-1] * (len(spans) - 1) / n
-    return expected
 
 
 def _batch(

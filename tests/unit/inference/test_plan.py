@@ -10,7 +10,8 @@ from unet_studio.errors import AxesError, RecipeError
 from unet_studio.images.volume import as_volume
 from unet_studio.inference import plan as planning
 from unet_studio.inference.channels import map_channels
-from unet_studio.inference.plan import fit_edges, resolve
+from unet_studio.inference.plan import resolve
+from unet_studio.inference.tiling import fit_edges
 from unet_studio.models.card import ModelCard
 from unet_studio.recipe import Recipe, Tiling
 
