@@ -134,10 +134,6 @@ class Desk(QObject):
         if self._current is not None:
             self._current[1].cancel()
 
-    def forget_waiting(self) -> None:
-        """Drop what was not begun yet."""
-        self._waiting.clear()
-
     def close(self) -> None:
         """Stop, and answer nothing any more. The thread ends with what it is doing."""
         if self._closed:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 ORIGINAL_WIDTHS = (64, 128, 256, 512, 1024)
 SLIM_WIDTHS = (16, 32, 64, 128, 256)
-TINY_WIDTHS = (8, 16, 32, 64, 128)
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
