@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QWidget
 
 from unet_studio.gui.batch_form import BatchForm
 from unet_studio.gui.batch_plot import PlotWindow, plotted
 from unet_studio.gui.batch_process import BatchProcess
 from unet_studio.gui.batch_table import BAD, BatchTable, Row
+from unet_studio.gui.layouts import framed, stacked, thin_bar
 from unet_studio.gui.messages import describe, notify_error
 from unet_studio.gui.notice import Notice, primary_style
 from unet_studio.gui.worker import Failure, Job, Success, Telling
@@ -48,7 +49,7 @@ class BatchTab(QWidget):
         self.table = BatchTable()
         self.forecast, self.summary = Notice(viewer.theme), Notice(viewer.theme)
         self.detail = Notice(viewer.theme)
-        self.run_button, self.bar = QPushButton(RUN_TEXT), QProgressBar()
+        self.run_button, self.bar = QPushButton(RUN_TEXT), thin_bar()
         self.open_button, self.plot_button = QPushButton("Open"), QPushButton("Plot …")
         self.looker, self.batch = BatchProcess(self), BatchProcess(self)
         self.job: Job | None = None
@@ -111,25 +112,18 @@ class BatchTab(QWidget):
     # -- building -------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        box = QGroupBox("Images")
-        inside = QVBoxLayout(box)
-        inside.setContentsMargins(10, 10, 10, 10)
-        inside.addWidget(self.form)
         self.run_button.setObjectName("unet-studio-batch")
         self.run_button.setMinimumHeight(32)
         self.run_button.setStyleSheet(primary_style(self._viewer.theme))
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(6)
         self.open_button.setToolTip("Show the chosen image with its result in the viewer.")
         self.plot_button.setToolTip("Numbers and sizes of objects over the images, and export.")
         buttons = QHBoxLayout()
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.plot_button)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(8)
-        for widget in (box, self.forecast, self.run_button, self.bar, self.summary):
-            outer.addWidget(widget)
+        outer = stacked(
+            self, framed(QGroupBox("Images"), self.form), self.forecast, self.run_button,
+            self.bar, self.summary,
+        )  # fmt: skip
         outer.addWidget(self.table, 1)
         outer.addWidget(self.detail)
         outer.addLayout(buttons)

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -19,6 +18,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from unet_studio.gui.click_pointer import KEYS, MOUSE, shown_key
+from unet_studio.gui.layouts import thin_bar
 
 if TYPE_CHECKING:
     from unet_studio.gui.clicking import Clicking
@@ -157,10 +157,8 @@ class ClickPanel(QWidget):
             "Follow the object to neighbouring slices or frames until it ends. One step to undo."
         )
         self.propagate_button.clicked.connect(self._propagate_or_cancel)
-        self.bar = QProgressBar()
+        self.bar = thin_bar()
         self.bar.setRange(0, 0)
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(6)
         self.count = QLabel()
         line = QHBoxLayout()
         line.setContentsMargins(0, 0, 0, 0)

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QPushButton, QWidget
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.click_form import ClickForm
 from unet_studio.gui.click_journal import journals_folder
 from unet_studio.gui.click_panel import ClickPanel
 from unet_studio.gui.clicking import Clicking
+from unet_studio.gui.layouts import framed, stacked
 from unet_studio.gui.messages import notify_error
 from unet_studio.gui.notice import Notice, primary_style
 
@@ -174,18 +175,12 @@ class ClickTab(QWidget):
     # -- building -----------------------------------------------------------
 
     def _lay_out(self) -> None:
-        box = QGroupBox("Image and labels")
-        inside = QVBoxLayout(box)
-        inside.setContentsMargins(10, 10, 10, 10)
-        inside.addWidget(self.form)
         self.run_button.setMinimumHeight(32)
         self.run_button.setStyleSheet(primary_style(self._viewer.theme))
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(8)
-        for widget in (box, self.run_button, self.summary, self.panel, self.restore_button):
-            outer.addWidget(widget)
-        outer.addStretch(1)
+        stacked(
+            self, framed(QGroupBox("Image and labels"), self.form), self.run_button,
+            self.summary, self.panel, self.restore_button,
+        ).addStretch(1)  # fmt: skip
 
     def _connect(self) -> None:
         self.run_button.clicked.connect(self.run_or_cancel)

@@ -11,12 +11,12 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from unet_studio.gui.canvas import COLOURS, Kind
 from unet_studio.gui.input_form import InputForm
+from unet_studio.gui.layouts import framed
 from unet_studio.gui.notice import Notice
 from unet_studio.training.annotations import BACKGROUND
 
@@ -138,10 +138,7 @@ class PaintBox(QGroupBox):
         line.setSpacing(4)
         line.addWidget(self.complete, 0, 0)
         line.addWidget(self.next, 0, 1)
-        inside = QVBoxLayout(self)
-        inside.setContentsMargins(10, 10, 10, 10)
-        for widget in (self.input, self.paint, self._brushes, row, self.notice):
-            inside.addWidget(widget)
+        framed(self, self.input, self.paint, self._brushes, row, self.notice)
 
     def _on_kind(self) -> None:
         self.kind.setToolTip(_KINDS[self.kind.currentIndex()][2])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.events import Event
 from unet_studio.gui.canvas import Canvas
+from unet_studio.gui.layouts import stacked
 from unet_studio.gui.live_view import visible_view
 from unet_studio.gui.look_box import LookBox
 from unet_studio.gui.messages import notify_error, notify_warning
@@ -112,12 +113,8 @@ class RefineTab(QWidget):
     # -- building -------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(8)
-        for widget in (self.painting, self.look, self.training, self.card, self.versions):
-            outer.addWidget(widget)
-        outer.addStretch(1)
+        parts = (self.painting, self.look, self.training, self.card, self.versions)
+        stacked(self, *parts).addStretch(1)
 
     def _connect(self) -> None:
         self._header.changed.connect(self._on_model)

@@ -9,9 +9,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QGroupBox,
-    QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -20,6 +18,7 @@ from unet_studio.events import Started, TileDone
 from unet_studio.gui.disk import WHY_NO_PREVIEW, DiskRows, lazy_levels, target_for
 from unet_studio.gui.input_form import InputForm
 from unet_studio.gui.layers import SNAPSHOT_KEYS, stacked_volume, take_snapshot
+from unet_studio.gui.layouts import framed, stacked, thin_bar
 from unet_studio.gui.messages import notify_error, notify_warning
 from unet_studio.gui.notice import Notice, primary_style
 from unet_studio.gui.objects_form import ObjectsForm
@@ -68,7 +67,7 @@ class SegmentTab(QWidget):
         self.forecast = Notice(viewer.theme)
         self.run_button = QPushButton(RUN_TEXT)
         self.run_button.setObjectName("unet-studio-run")
-        self.bar = QProgressBar()
+        self.bar = thin_bar()
         self.summary = Notice(viewer.theme)
         self.runner = Runner(self)
         self.preview = Preview(self)
@@ -124,25 +123,14 @@ class SegmentTab(QWidget):
     # -- building -------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        image_box, objects_box = QGroupBox("Image"), QGroupBox("Objects")
-        for box, form in ((image_box, self.input), (objects_box, self.objects)):
-            inside = QVBoxLayout(box)
-            inside.setContentsMargins(10, 10, 10, 10)
-            inside.addWidget(form)
         self.run_button.setMinimumHeight(32)
         self.run_button.setStyleSheet(primary_style(self._viewer.theme))
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(6)
         self.bar.hide()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(8)
-        for widget in (
-            image_box, objects_box, self.forecast, self.run_button, self.bar, self.summary,
-            SaveRecipeButton(self.recipe),
-        ):  # fmt: skip
-            outer.addWidget(widget)
-        outer.addStretch(1)
+        stacked(
+            self, framed(QGroupBox("Image"), self.input),
+            framed(QGroupBox("Objects"), self.objects), self.forecast, self.run_button, self.bar,
+            self.summary, SaveRecipeButton(self.recipe),
+        ).addStretch(1)  # fmt: skip
 
     def _connect(self) -> None:
         self._header.changed.connect(self._on_model)

@@ -10,15 +10,14 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QLineEdit,
-    QProgressBar,
     QPushButton,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 
 from unet_studio.events import Started, Trained
 from unet_studio.gui.curve import TrainingCurve
+from unet_studio.gui.layouts import framed, thin_bar
 from unet_studio.gui.notice import Notice, primary_style
 from unet_studio.gui.options_form import form_layout
 
@@ -62,9 +61,7 @@ class TrainBox(QGroupBox):
         self.run_button.setMinimumHeight(32)
         self.cancel = QPushButton("Cancel")
         self.cancel.setToolTip("Stop, and keep nothing.")
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(6)
+        self.bar = thin_bar()
         self.curve = TrainingCurve(theme)
         self.summary = Notice(theme)
         form_widget = QWidget()
@@ -75,12 +72,7 @@ class TrainBox(QGroupBox):
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel)
-        inside = QVBoxLayout(self)
-        inside.setContentsMargins(10, 10, 10, 10)
-        inside.addWidget(form_widget)
-        inside.addLayout(buttons)
-        for widget in (self.bar, self.curve, self.summary):
-            inside.addWidget(widget)
+        framed(self, form_widget, buttons, self.bar, self.curve, self.summary)
         self.run_button.clicked.connect(self.asked)
         self.cancel.clicked.connect(self.cancel_asked)
         self.curve.hide()

@@ -11,10 +11,10 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSlider,
-    QVBoxLayout,
     QWidget,
 )
 
+from unet_studio.gui.layouts import framed
 from unet_studio.gui.notice import Notice, Severity, primary_style
 
 if TYPE_CHECKING:
@@ -55,12 +55,7 @@ class VerdictCard(QGroupBox):
         buttons = QHBoxLayout()
         buttons.addWidget(self.adopt, 1)
         buttons.addWidget(self.keep_old, 1)
-        inside = QVBoxLayout(self)
-        inside.setContentsMargins(10, 10, 10, 10)
-        inside.addWidget(self.numbers)
-        inside.addWidget(self.notice)
-        inside.addWidget(self._swipe)
-        inside.addLayout(buttons)
+        framed(self, self.numbers, self.notice, self._swipe, buttons)
         self.slider.valueChanged.connect(lambda value: self.swiped.emit(value / _STEPS))
         self.adopt.clicked.connect(self.adopted)
         self.keep_old.clicked.connect(self.declined)

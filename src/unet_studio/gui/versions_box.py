@@ -11,10 +11,10 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
+from unet_studio.gui.layouts import framed
 from unet_studio.gui.messages import plain_tooltip
 
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ class VersionsBox(QGroupBox):
         buttons = QHBoxLayout()
         buttons.addWidget(self.revert, 1)
         buttons.addWidget(self.use, 1)
-        inside = QVBoxLayout(self)
-        inside.setContentsMargins(10, 10, 10, 10)
-        inside.addWidget(self.list)
-        inside.addLayout(buttons)
+        framed(self, self.list, buttons)
         self.revert.clicked.connect(self.reverted)
         self.use.clicked.connect(self._choose)
         self.list.itemSelectionChanged.connect(self._enable)
