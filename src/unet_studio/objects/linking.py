@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_studio.errors import ImageError, OutputError
-from unet_studio.objects.cleaning import scan_order
+from unet_studio.errors import OutputError
 from unet_studio.objects.contingency import overlaps_of_parts
 from unet_studio.objects.fates import Fates, decide_fates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -210,54 +209,6 @@ class Linker:
             free += np.bincount(old, minlength=len(free))
         lost &= (free[1:] > 0) & (free[1:] >= _FREE_SHARE * self._sizes)
         return lost
-
-
-def link_frames(
-    frames: Iterable[NDArray[Any]], options: Linking
-) -> Generator[NDArray[np.int64], None, Tracks]:
-    """Renumber the objects of a movie so that each keeps its id through time.
-
-    Works frame by frame: only the frame before is kept.
-
-    Parameters
-    ----------
-    frames : iterable of array of int, axes ([Z,] Y, X), all of one shape
-        Objects of each frame in time order; 0 is background. Ids mean nothing
-        beyond their frame.
-    options : Linking
-
-    Yields
-    ------
-    array of int64, axes ([Z,] Y, X)
-        The frame with linked ids, 1..n over the whole movie.
-
-    Returns
-    -------
-    Tracks
-        The value of the generator, once all frames are done.
-
-    Raises
-    ------
-    ImageError
-        If a frame has another shape than the one before.
-    """
-    linker = None
-    shape: tuple[int, ...] = ()
-    for number, frame in enumerate(frames):
-        labels, count = scan_order(frame)
-        if linker is None:
-            shape = labels.shape
-            whole = tuple(slice(0, n) for n in shape)
-            linker = Linker(options, np.zeros(shape, np.int32), [whole])
-        if labels.shape != shape:
-            raise ImageError(
-                f"Frame {number} has the shape {labels.shape}, but the frames before have "
-                f"{shape}. Frames can be linked only if all have one shape."
-            )
-        linked = labels.astype(np.int64)
-        linker.link(linked, count)
-        yield linked
-    return linker.tracks() if linker is not None else _Book().tracks(0)
 
 
 @dataclass

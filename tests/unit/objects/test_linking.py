@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_studio.errors import ImageError
-from unet_studio.objects.linking import link_frames
+from unet_studio.objects.cleaning import scan_order
+from unet_studio.objects.linking import Linker
 from unet_studio.recipe import Linking
 
 SHAPE = (48, 64)
+WHOLE = (slice(None), slice(None))
 
 
 def frame(*discs, shape=SHAPE):
@@ -36,13 +37,12 @@ def line(*spans):
 
 def link(frames, **options):
     """Return the linked movie as one array, and its tracks."""
-    steps = link_frames(iter(frames), Linking(**options))
-    made = []
-    while True:
-        try:
-            made.append(next(steps))
-        except StopIteration as end:
-            return np.array(made), end.value
+    movie = np.zeros((len(frames), *(frames[0].shape if len(frames) else SHAPE)), np.int64)
+    linker = Linker(Linking(**options), np.zeros(movie.shape[1:], np.int32), [WHOLE])
+    for linked, drawn in zip(movie, frames, strict=True):
+        linked[...], count = scan_order(drawn)
+        linker.link(linked, count)
+    return movie, linker.tracks()
 
 
 def table(tracks):
@@ -207,25 +207,6 @@ def test_volumes_through_time():
     assert linked.shape == (4, 16, 40, 48)
     assert [m[8, 12, 12 + 2 * t] for t, m in enumerate(linked)] == [linked[0][8, 12, 12]] * 4
     assert len(tracks.label) == 2
-
-
-def test_frames_of_another_shape_are_refused():
-    with pytest.raises(ImageError, match=r"Frame 1 has the shape \(4, 5\).*\(4, 4\)"):
-        link([np.zeros((4, 4), int), np.zeros((4, 5), int)])
-
-
-def test_only_the_frame_before_is_kept():
-    drawn = []
-
-    def draw():
-        for t in range(5):
-            drawn.append(t)
-            yield frame((24, 20 + t, 6))
-
-    steps = link_frames(draw(), Linking())
-    for t in range(5):
-        next(steps)
-        assert drawn[-1] == t, "frames are not read ahead"
 
 
 movies = st.integers(0, 100_000).map(
