@@ -134,7 +134,7 @@ class Axes:
         )
 
     def without(self, axis: str) -> Axes:
-        """Return the axes without one of them, in the same order."""
+        """Return the axes without one of them, which need not be there, in the same order."""
         return self.select(self.names.replace(axis, ""))
 
     def with_channels(self) -> Axes:

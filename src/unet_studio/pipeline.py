@@ -168,8 +168,7 @@ def relabel_steps(
             labelling.labels, labelling.axes, counted=labelling.counted, check=check
         )
     token.raise_if_cancelled()
-    source = prediction.info.axes
-    axes = source.without("C") if "C" in source else source
+    axes = prediction.info.axes.without("C")
     labels = rearrange(labelling.labels, labelling.axes.names, axes.names)
     record = with_objects(
         prediction.record,

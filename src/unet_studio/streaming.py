@@ -189,8 +189,7 @@ def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:
     import zarr
     from zarr.codecs import BloscCodec
 
-    names = plan.info.axes.canonical.without("C").names if "C" in plan.info.axes else ""
-    names = names or plan.info.axes.canonical.names
+    names = plan.info.axes.canonical.without("C").names
     shape = [plan.info.length(a) for a in names]
     # A network of two dimensions fills a stack plane by plane.
     inner = _CHUNK[3] if "Z" in names and plan.card.ndim == 3 else _CHUNK[2]

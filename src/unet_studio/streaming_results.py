@@ -132,7 +132,7 @@ def write_results(
             dtype=np.dtype(np.float16), metadata={}, labels=False,
         )  # fmt: skip
     yield Started("writing labels")
-    axes = prediction.axes.without("C") if "C" in prediction.axes else prediction.axes
+    axes = prediction.axes.without("C")
     warnings = [*prediction.warnings, *made.warnings]
     record = with_objects(
         prediction.record, made, measure=measure, warnings=warnings, seconds=made.seconds

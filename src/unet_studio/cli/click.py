@@ -178,7 +178,7 @@ def _write(session: ClickSession, output: Path, journal: Path | None) -> None:
     if session.labels is None:
         raise ClickError("Nothing was committed, so there are no labels to write.")
     volume = session.canvas.volume
-    axes = volume.axes.without("C") if "C" in volume.axes else volume.axes
+    axes = volume.axes.without("C")
     written = write_labels(session.labels, axes, output, metadata=volume.metadata)
     if journal is not None:
         with atomic_file(journal) as stream:

@@ -86,7 +86,7 @@ def load(row: Row, axes: str | None) -> Callable[[CancelToken, Any], Opened]:
         return Opened(
             _one_or_all(pixels),
             _one_or_all(ids),
-            image.axes.canonical.without("C") if at >= 0 else image.axes.canonical,
+            image.axes.canonical.without("C"),
             labels.axes.canonical,
             at if at >= 0 and not image.rgb else None,
             image.rgb,

@@ -140,8 +140,7 @@ class RunPlan:
     @property
     def output_axes(self) -> Axes:
         """Axes of the labels: those of the image without channels, in its order."""
-        axes = self.info.axes
-        return axes.without("C") if "C" in axes else axes
+        return self.info.axes.without("C")
 
     @property
     def output_shape(self) -> tuple[int, ...]:
