@@ -294,8 +294,14 @@ def as_volume(
     axes : str, optional
         One letter out of TCZYX per dimension. Needed for three and more
         dimensions, except for 8-bit pictures of shape (Y, X, 3 or 4).
+    name : str
+        Of an array; for messages and the run record.
     rgb : bool, optional
         Whether the channels are red, green and blue.
+    scale : sequence of float
+        Of an array: step along each axis, in its unit; empty for 1 each.
+    units : sequence of str
+        Of an array: one per axis; empty for pixels.
 
     Raises
     ------
