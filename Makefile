@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest
 # Test processes at once; files stay together. Each computes with one thread.
 JOBS   ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: demo test test-slow lint docs screenshots clean help
+.PHONY: demo test test-slow test-lowest lint docs screenshots clean help
 .DEFAULT_GOAL := help
 
 help:           ## Show what there is
@@ -21,6 +22,11 @@ test: $(VENV)/.ready       ## Run the tests in a virtual display
 
 test-slow: $(VENV)/.ready  ## Run only the long tests
 	$(SCREEN) env $(PYTEST) -m "slow and not gpu" $(ARGS)
+
+# Old libraries use what newer ones deprecate; that is not ours to mend.
+test-lowest: $(LOWEST)/.ready ## Run the tests with the oldest libraries that pyproject.toml allows
+	$(SCREEN) env OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile \
+		-m "not slow and not gpu" -W ignore::DeprecationWarning -W ignore::FutureWarning $(ARGS)
 
 lint: $(VENV)/.ready       ## Style, types, import rules, plugin manifest
 	$(BIN)/ruff check .
@@ -43,5 +49,15 @@ $(VENV)/.ready: pyproject.toml .ci/system-packages
 	$(BIN)/python -m pip install --quiet --editable ".[all,mri]" --group dev
 	touch $@
 
+$(LOWEST)/.ready: pyproject.toml .ci/system-packages
+	sh .ci/system-packages
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
+		--python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --group test \
+		--constraint $(LOWEST)/versions.txt --editable ".[all,mri,zoo,cluster,cpu]"
+	touch $@
+
 clean:          ## Remove the environment and everything built
-	rm -rf $(VENV) build dist site demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist site demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
