@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -74,7 +75,7 @@ def run(tmp_path):
         subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "noting", *options],
             cwd=tmp_path, capture_output=True, timeout=60, check=False,
-            env={"PYTHONPATH": f"{TESTS}:{tmp_path}", "PATH": "", "PYTEST_ADDOPTS": "",
+            env={"PYTHONPATH": os.pathsep.join([str(TESTS), str(tmp_path)]), "PATH": "", "PYTEST_ADDOPTS": "",
                  "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         )  # fmt: skip
         return record.read_text()
