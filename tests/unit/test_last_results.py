@@ -75,8 +75,8 @@ def run(tmp_path):
         subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "noting", *options],
             cwd=tmp_path, capture_output=True, timeout=60, check=False,
-            env={"PYTHONPATH": os.pathsep.join([str(TESTS), str(tmp_path)]), "PATH": "", "PYTEST_ADDOPTS": "",
-                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env={"PYTHONPATH": os.pathsep.join([str(TESTS), str(tmp_path)]), "PATH": "",
+                 "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         )  # fmt: skip
         return record.read_text()
 
