@@ -291,8 +291,7 @@ def workers(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     return [
         f"| processor time per file of 2 workers over that of 1, {named}; on two free cores that "
         f"is {2 / more:.2f} times the rate | ≤ 1.18 | {more:.2f} |",
-        f"| rate of 2 workers over 1 by the clock, the same files | ≥ 1.7 "
-        f"| {rate:.2f} |",
+        f"| rate of 2 workers over 1 by the clock, the same files | ≥ 1.7 | {rate:.2f} |",
         f"| the same with the start of the processes | | {whole:.2f} |",
     ]
 

@@ -51,7 +51,7 @@ def section(path: str, command: Any) -> str:
     usage = " ".join([path, *map(usage_of, arguments), *(["[OPTIONS]"] if options else [])])
     lines = [f"## {path}", "", "```text", usage, "```", "", inspect.cleandoc(command.help), ""]
     rows = [(f"`{usage_of(p)}`", p) for p in arguments]
-    rows += [(f"`{', '.join(p.opts)}`" + " (required)" * p.required, p) for p in options]
+    rows += [(f"`{spellings_of(p)}`" + " (required)" * p.required, p) for p in options]
     if rows:
         lines += ["| | |", "|---|---|"]
         lines += [f"| {name} | {words_of(p)} |" for name, p in rows]
@@ -62,6 +62,12 @@ def section(path: str, command: Any) -> str:
 def usage_of(argument: Any) -> str:
     """Return an argument as usage lines show it."""
     return argument.name.upper().removesuffix("_") + ("..." if argument.nargs == -1 else "")
+
+
+def spellings_of(option: Any) -> str:
+    """Return all ways to write an option, with those that switch it off after a slash."""
+    on, off = ", ".join(option.opts), ", ".join(option.secondary_opts)
+    return f"{on} / {off}" if off else on
 
 
 def words_of(parameter: Any) -> str:

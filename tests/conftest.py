@@ -26,8 +26,13 @@ def beside(name: str):
     return module
 
 
+def pytest_addoption(parser) -> None:
+    beside("last_results").pytest_addoption(parser)
+
+
 def pytest_configure(config) -> None:
-    beside("skip_policy").pytest_configure(config)
+    for name in ("skip_policy", "last_results"):
+        beside(name).pytest_configure(config)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,3 +49,17 @@ class ClickError(UNetStudioError):
 
 class Cancelled(UNetStudioError):
     """The user stopped the run. Not a failure."""
+
+
+def cannot_read(what: object, error: OSError) -> ModelError:
+    """Return the error of a file with a model that is there and can not be read.
+
+    Parameters
+    ----------
+    what : object
+        The file, as it is to be shown.
+    error : OSError
+        What opening or reading it raised.
+    """
+    reason = error.strerror or error
+    return ModelError(f"{what} can not be read: {reason}. Check its permissions and the disk.")

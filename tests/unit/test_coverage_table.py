@@ -20,7 +20,7 @@ def table():
     return module
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def found(table):
     return table.promises()
 
@@ -63,3 +63,32 @@ def test_what_is_wrong_is_said(table, tmp_path):
     assert "F97 in test_a.py::test_F97_y is not on the list." in said
     assert "F59 has a test now: take it off [not_covered]." in said
     assert set(found.covers) == {"F02", "F97", "F59"}
+
+
+def test_the_last_result_is_told(table, found, tmp_path):
+    """Of every item; of what is not run before every merge, what was noted of it."""
+    rows = [line for line in table.page(found).splitlines() if line.startswith(("| F", "| L"))]
+    assert all(row.split(" | ")[3] for row in rows)
+    found = table.Promises([("T", {"F01": "a", "L01": "b"})], {}, {})
+    slow, gpu = table.Cover("test_a.py::test_x", "slow"), table.Cover("gpu/test_b.py::y", "gpu")
+    found.covers = {"F01": [slow, table.Cover("test_a.py::test_z", "normal")], "L01": [slow]}
+    found.on_gpu = [gpu]
+    assert "| every merge<br>slow: none noted |" in table.page(found)
+    assert "| `gpu/test_b.py::y` | never run |" in table.page(found)
+    found.results = {
+        "tests": {slow.name: {"outcome": "failed", "date": "2026-11-01", "on": "Linux"}},
+        "measured": {"L01": {"table": "a.md", "row": "1 |", "says": "1 s"}},
+    }
+    assert "| every merge<br>slow: failed 2026-11-01 (Linux) |" in table.page(found)
+    del found.results["tests"]
+    assert "| L01 | b | slow | `a.md`: 1 s |" in table.page(found)
+
+
+def test_a_result_of_what_is_gone_is_said(table, found):
+    found.results = {
+        "tests": {"test_gone.py::test_F01": {}},
+        "measured": {"L01": {"table": "streaming.md", "row": "no such row", "says": ""}},
+    }
+    said = "\n".join(table.problems(found))
+    assert "there is no slow or gpu test test_gone.py::test_F01" in said
+    assert "streaming.md does not hold what is noted of L01" in said

@@ -247,18 +247,11 @@ def test_the_page_of_commands_is_up_to_date():
     assert written == module.reference(), "run: python docs/make_cli_reference.py"
 
 
-def test_the_entry_points_that_pages_name_are_looked_at():
-    from unet_studio.images.formats import READERS, WRITERS
-    from unet_studio.images.normalisers import NORMALISERS
-    from unet_studio.models.importing import IMPORTERS
-    from unet_studio.models.networks import NETWORKS
-    from unet_studio.models.sources import WEIGHT_SOURCES
-    from unet_studio.objects.methods import METHODS
-
-    registries = (
-        READERS, WRITERS, NORMALISERS, NETWORKS, WEIGHT_SOURCES, METHODS, IMPORTERS
-    )  # fmt: skip
-    known = {registry._group for registry in registries}
+def test_how_to_add_each_kind_of_part_is_told():
+    """Entry points that pages name are looked at, and every registry is in the table of parts."""
+    source = "\n".join(p.read_text("utf-8") for p in (ROOT / "src").rglob("*.py"))
+    known = set(re.findall(r"entry_points=\"(unet_studio\.\w+)\"", source))
+    assert len(known) >= 10
     named = {
         group
         for page in PAGES
@@ -267,19 +260,8 @@ def test_the_entry_points_that_pages_name_are_looked_at():
         for group in tomllib.loads(block.text).get("project", {}).get("entry-points", {})
     }
     assert {"unet_studio.networks", "unet_studio.objects_methods"} <= named <= known
-
-
-def test_the_messages_that_are_explained_are_those_of_the_program():
-    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    ours = page.partition("## Installation")[0]
-    source = "\n".join(
-        p.read_text(encoding="utf-8") for p in (ROOT / "src" / "unet_studio").rglob("*.py")
-    )
-    headings = re.findall(r"^### (.+)$", ours, re.M)
-    assert len(headings) > 15
-    for heading in headings:
-        if heading != "No objects, or the wrong ones":  # a result, not a message
-            assert heading in source, heading
+    table = (DOCS / "how-to" / "add-other-parts.md").read_text(encoding="utf-8")
+    assert known == set(re.findall(r"\| `(unet_studio\.\w+)` \|", table))
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

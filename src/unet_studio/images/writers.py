@@ -15,7 +15,7 @@ import numpy as np
 from unet_studio.axes import Axes
 from unet_studio.errors import AxesError, OutputError
 from unet_studio.images.atomic import atomic_file, cannot_write
-from unet_studio.images.formats import WRITERS, format_of, split_suffix
+from unet_studio.images.formats import WRITERS, format_of, split_suffix, suffix_table
 from unet_studio.images.records import RECORD, is_foreign, is_record, outputs_of, record_path
 from unet_studio.images.zarr_marker import is_ours
 
@@ -38,12 +38,14 @@ __all__ = [
 def output_path(input_path: Path | str, output_dir: Path | str, what: str) -> Path:
     """Return where a result for an input goes: ``<stem>_<what>`` in the input's family.
 
-    JPEG would blur, so a JPEG's results are PNG. An input of unknown family gets
-    an OME-Zarr, which holds everything.
+    JPEG would blur, so a JPEG's results are PNG. An input of unknown family, or of one that
+    is only read, gets an OME-Zarr, which holds everything.
     """
     stem, suffix = split_suffix(Path(input_path))
     if suffix.lower() in (".jpg", ".jpeg"):
         suffix = ".png"
+    if suffix and suffix_table()[suffix.lower()] not in WRITERS:
+        suffix = ""
     return Path(output_dir) / f"{stem}_{what}{suffix or '.ome.zarr'}"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Protocol
 
-from unet_studio.errors import ModelError
+from unet_studio.errors import ModelError, cannot_read
 from unet_studio.images.atomic import atomic_file
 from unet_studio.images.limits import readable_size
 
@@ -324,7 +324,7 @@ class _Folder(_Members):
             for file in self._walk() if only is None else map(self._named, only):
                 self._add(file, caps)
         except OSError as error:
-            raise ModelError(f"{path} can not be read: {error.strerror or error}.") from None
+            raise cannot_read(path, error) from None
         if sum(self._sizes.values()) > caps.total:
             raise _too_much(path, readable_size(sum(self._sizes.values())))
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from unet_studio.errors import ModelError, OutputError
+from unet_studio.errors import ModelError, OutputError, cannot_read
 from unet_studio.images.atomic import atomic_file
 from unet_studio.models.card import ModelCard
 
@@ -75,7 +75,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
             "`unet-studio models list` names the models that are here."
         ) from None
     except OSError as error:
-        raise ModelError(f"{path} can not be read: {error.strerror or error}.") from error
+        raise cannot_read(path, error) from error
     except MemoryError as error:
         raise ModelError(
             f"There is not enough memory to load {path}. Close other programs, or choose a "

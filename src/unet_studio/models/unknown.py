@@ -62,7 +62,7 @@ def what_it_is(source: Path) -> str:
         with source.open("rb") as stream:
             head = stream.read(512)
     except OSError as error:
-        return f"can not be read: {error.strerror or error}."
+        return f"can not be read: {error.strerror or error}. Check its permissions and the disk."
     if not head:
         return f"is empty (0 bytes). {_AGAIN}"
     if _PAGE.match(head):

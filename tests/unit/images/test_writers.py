@@ -19,8 +19,10 @@ from PIL import Image
 from unet_studio.axes import Axes
 from unet_studio.errors import AxesError, Cancelled, ImageError, OutputError
 from unet_studio.images import ome_zarr, zarr_marker
+from unet_studio.images.formats import READERS
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.readers import is_image, read_image
+from unet_studio.images.volume import as_volume
 from unet_studio.images.writers import (
     beside_labels,
     labels_path,
@@ -452,3 +454,25 @@ def test_a_slab_that_is_written_after_a_cancel_brings_nothing_back(tmp_path, mon
     with pytest.raises(ImageError, match="removed"):
         late[0]()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_a_plugin_reads_gets_results_of_a_kind_that_can_be_written(
+    tmp_path, monkeypatch
+):
+    """Its reader alone makes the suffix known; nobody writes such files."""
+
+    def read(path, axes, series, level):
+        return as_volume(np.loadtxt(path, np.float32), axes or "YX")
+
+    read.suffixes = (".rows",)
+    monkeypatch.setitem(READERS._targets, "rows", "nowhere:read")
+    monkeypatch.setitem(READERS._loaded, "rows", read)
+    path = tmp_path / "cells.rows"
+    np.savetxt(path, np.eye(8))
+    volume = read_image(path)
+    labels = volume.array[:].astype(np.uint16)
+    written = write_labels(
+        labels, volume.axes, labels_path(path, tmp_path), metadata=volume.metadata
+    )
+    assert written.name == "cells_labels.ome.zarr"
+    assert (read_image(written).array[:] == labels).all()

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from unet_studio.errors import ModelError
+from unet_studio.errors import ModelError, cannot_read
 from unet_studio.images.limits import available_memory, readable_size
 from unet_studio.models.archives import UNREADABLE_ZIP
 from unet_studio.models.files import read_header
@@ -80,7 +80,7 @@ def kind_of(path: Path) -> str:
     except FileNotFoundError:
         raise ModelError(f"There is no file {path}. Check the spelling.") from None
     except OSError as error:
-        raise ModelError(f"{path} can not be read: {error.strerror or error}.") from None
+        raise cannot_read(path, error) from None
     if not head:
         raise ModelError(f"{path} is empty (0 bytes). {_AGAIN}")
     if re.match(rb"\s*<[!?a-z]", head, re.IGNORECASE) and b"\0" not in head[:8]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from unet_studio.errors import ModelError
+from unet_studio.errors import ModelError, cannot_read
 from unet_studio.models.archives import Caps, is_package, open_package
 
 PLANS, DATASET = "plans.json", "dataset.json"
@@ -76,7 +76,7 @@ class _Folder:
                 )
             return path.read_bytes()
         except OSError as error:
-            raise ModelError(f"{path} can not be read: {error.strerror or error}.") from None
+            raise cannot_read(path, error) from None
 
     @contextmanager
     def weights(self, name: str) -> Iterator[Path]:

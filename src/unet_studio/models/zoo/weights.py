@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from unet_studio.errors import ConsentNeeded, ModelError
+from unet_studio.errors import ConsentNeeded, ModelError, cannot_read
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.models.card import ModelCard
 from unet_studio.models.consent import HOW, RISK, has_consent, record_consent
@@ -179,7 +179,7 @@ def _from_state_dict(
         try:
             content = choice.state_dict.read_bytes()
         except OSError as error:
-            raise ModelError(f"{where} can not be read: {error.strerror or error}.") from None
+            raise cannot_read(where, error) from None
         notes.append(f"The weights are those of {choice.state_dict.name}, not of the package.")
     else:
         where = f"{entry.source} in {contents.where}"
