@@ -331,6 +331,8 @@ def test_a_journal_of_another_image_is_refused_in_words(hand, tmp_path, notifica
     hand.wait()
     hand.tab.run_button.click()
     hand.viewer.layers.remove(image)
+    # As when a person does it: painted in between. Else some graphics drivers crash (napari 8471).
+    hand.wait()
     hand.viewer.add_image(scene((60, 70))[:50], name="other")
     hand.tab.start(tmp_path / "mine.jsonl")
     assert "journal" in hand.wait()
