@@ -55,7 +55,7 @@ $(LOWEST)/.ready: pyproject.toml .ci/system-packages
 	$(LOWEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
 	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
 		--python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt
-	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --group test \
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --group dev \
 		--constraint $(LOWEST)/versions.txt --editable ".[all,mri,zoo,cluster,cpu]"
 	touch $@
 
