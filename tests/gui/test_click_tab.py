@@ -334,6 +334,44 @@ def test_the_window_lives_while_a_click_is_answered(started, monkeypatch):
     assert len(hand.clicking.layers.prompts.data) == 3
 
 
+def _lacks(monkeypatch, lacking_device):
+    from unet_studio.inference import devices
+    from unet_studio.models import model as models
+
+    load = models.load_model
+
+    def load_for_cpus_only(source):
+        loaded = load(source)
+        return models.Model(loaded.card, lacking_device.OnlyOnCpus(loaded.network).eval())
+
+    monkeypatch.setattr(models, "load_model", load_for_cpus_only)
+    monkeypatch.setattr(devices, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
+
+
+def _is_absent(monkeypatch, _lacking_device):
+    from unet_studio.inference import devices
+
+    monkeypatch.setattr(devices, "likely_device", lambda _: "cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "why"), [(_is_absent, "cuda:99 is not available"), (_lacks, "max_pool3d")]
+)
+def test_F58_F59_a_gpu_that_is_not_used_is_said_once(
+    hand, monkeypatch, lacking_device, notifications, gpu, why
+):
+    gpu(monkeypatch, lacking_device)
+    image = hand.viewer.add_image(scene(), name="cells")
+    said = hand.start()
+    assert "Click on an object" in said
+    assert why in said
+    assert "the CPU is used instead" in said
+    (notice,) = [text for _, text in notifications() if why in text]
+    assert "the CPU is used instead" in notice
+    assert "CPU" not in hand.click(image, BLOBS[0])
+    assert hand.clicking.layers.proposal.data.any()
+
+
 def test_stopping_takes_only_our_layers(started):
     hand, image = started
     hand.click(image, BLOBS[0])

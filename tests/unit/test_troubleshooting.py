@@ -72,7 +72,11 @@ def _words(call: ast.Call) -> ast.expr | None:
     name = ast.unparse(call.func)
     if not call.args:
         return None
-    if name.rpartition(".")[2] in {"emit", "show_message"}:  # of the window, after how bad it is
+    if name.rpartition(".")[2] in {
+        "emit",
+        "show_message",
+        "tell",
+    }:  # of the window, after how bad it is
         loud = text_of(call.args[0]) in {"warning", "error"} and len(call.args) > 1
         return call.args[1] if loud else None
     return call.args[0] if name.rpartition(".")[2] in ERRORS | TELLS or name in ADDS else None

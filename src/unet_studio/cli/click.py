@@ -106,12 +106,14 @@ def click_command(
     if replay is not None:
         known = {key: value for key, value in options.items() if value is not None}
         session = do_again(image, replay, model, labels=start, **known)
+        _say_notices(session)
         _write(session, output, journal)
         return
     session = ClickSession(image, model or "clicks", labels=start, **options)
     own = session.canvas.axes
     groups = read_groups(clicks, own) if clicks else (group_of(positive, negative),)
     failed = [g.name for g in groups if not _click(session, g, follow, policy)]
+    _say_notices(session)
     if len(failed) < len(groups):
         _write(session, output, journal)
     if failed:
@@ -168,6 +170,11 @@ def _click(session: ClickSession, group: Group, follow: bool, policy: str) -> bo
         f"{confidence:.2f}{how}"
     )
     return True
+
+
+def _say_notices(session: ClickSession) -> None:
+    for text in session.notices:
+        warn(text)
 
 
 def _write(session: ClickSession, output: Path, journal: Path | None) -> None:

@@ -15,6 +15,8 @@ from unet_studio.clicks.prompts import Patch
 from unet_studio.errors import ClickError
 
 if TYPE_CHECKING:
+    from unet_studio.clicks.canvas import Canvas
+    from unet_studio.clicks.network import ClickNetwork
     from unet_studio.clicks.session import ClickSession
     from unet_studio.models.model import Model
 
@@ -38,6 +40,25 @@ def unpacked(content: Mapping[str, Any]) -> Patch:
     values = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
     top, left = content["at"]
     return Patch(int(top), int(left), values)
+
+
+def header_of(canvas: Canvas, network: ClickNetwork) -> dict[str, Any]:
+    """Return the first line of a journal: image, model, and the device that it runs on.
+
+    A later line names the device if it is another one from there on.
+    """
+    from unet_studio import __version__
+
+    info, model = canvas.volume.info, network.model
+    return {
+        "journal": VERSION,
+        "version": __version__,
+        "model": str(model.path or model.card.name),
+        "sha256": model.sha256,
+        "device": network.device,
+        "image": {"axes": info.axes.names, "shape": list(info.shape), "dtype": str(info.dtype)},
+        "channels": list(canvas.channels),
+    }
 
 
 def lines_of(entries: Iterable[Mapping[str, Any]]) -> str:
@@ -116,7 +137,7 @@ def replay(
     header = entries[0]
     options.setdefault("channels", header["channels"])
     session = ClickSession(image, model or header["model"], labels=labels, **options)
-    own = session.header()
+    own = header_of(session.canvas, session.network)
     for name in ("image", "sha256", "channels"):
         if own[name] != header[name]:
             raise ClickError(

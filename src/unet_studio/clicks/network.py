@@ -29,6 +29,11 @@ class ClickNetwork:
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
 
+    Attributes
+    ----------
+    notices : list of str
+        Why it runs on another device than was asked for.
+
     Raises
     ------
     ModelError
@@ -48,7 +53,14 @@ class ClickNetwork:
                 "ClickSession.pick with its result."
             )
         self.spec: ClickInput = card.clicks
-        self._move_to(open_devices(device, 1)[0][0])
+        (found, *_), notice = open_devices(device, 1)
+        self.notices: list[str] = [notice] if notice else []
+        self._move_to(found)
+
+    @property
+    def device(self) -> str:
+        """Where it runs now."""
+        return str(self._device)
 
     def _move_to(self, device: torch.device) -> None:
         from unet_studio.inference.precision import prepare
@@ -75,8 +87,12 @@ class ClickNetwork:
         try:
             return self._forward(batch)
         except NotImplementedError as error:
-            if lacking(error, self._device) is None:
+            words = lacking(error, self._device)
+            if words is None:
                 raise
+            self.notices.append(
+                f"The {self._device} can not run this network ({words}); the CPU is used instead."
+            )
         self._move_to(torch.device("cpu"))
         return self._forward(batch)
 

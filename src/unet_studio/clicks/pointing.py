@@ -48,7 +48,8 @@ class Pointing:
         self.network = network
         self._object = ClickedObject()
         self._history = History()
-        self.entries: list[dict[str, Any]] = [self.header()]
+        self._device = network.device
+        self.entries: list[dict[str, Any]] = [journal.header_of(canvas, network)]
 
     # -- what there is ------------------------------------------------------------
 
@@ -98,24 +99,10 @@ class Pointing:
         """All that was done, one JSON object per line, for :func:`replay`."""
         return journal.lines_of(self.entries)
 
-    def header(self) -> dict[str, Any]:
-        """Return the first line of the journal: image and model."""
-        from unet_studio import __version__
-
-        info = self.canvas.volume.info
-        model = self.network.model
-        return {
-            "journal": journal.VERSION,
-            "version": __version__,
-            "model": str(model.path or model.card.name),
-            "sha256": model.sha256,
-            "image": {
-                "axes": info.axes.names,
-                "shape": list(info.shape),
-                "dtype": str(info.dtype),
-            },
-            "channels": list(self.canvas.channels),
-        }
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Why the network runs on another device than was asked for, if it does."""
+        return tuple(self.network.notices)
 
     # -- pointing -----------------------------------------------------------------
 
@@ -379,6 +366,9 @@ class Pointing:
 
     def _note(self, entry: dict[str, Any]) -> None:
         masks = [digest(p.answer.mask) for _, p in sorted(self._object.planes.items())]
+        if self.network.device != self._device:  # from here on
+            self._device = self.network.device
+            entry = {**entry, "device": self._device}
         self.entries.append({**entry, "result": digest_of(masks)})
 
     def _shown(self, place: Place | None, **more: Any) -> Proposal:

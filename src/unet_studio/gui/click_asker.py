@@ -12,7 +12,7 @@ from unet_studio.gui.click_desk import Desk, Task
 from unet_studio.gui.click_layers import ClickLayers, marks_of
 from unet_studio.gui.click_source import ClickSource
 from unet_studio.gui.click_state import State
-from unet_studio.gui.messages import describe, notify_error
+from unet_studio.gui.messages import describe, notify_error, notify_warning
 from unet_studio.gui.worker import Failure
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Asker(QObject):
         self.source, self.layers = source, layers
         self.state: State | None = None
         self.propagating = False
+        self._noticed = 0  # notices of the session that were told
         self.desk = Desk(self)
         self.desk.failed.connect(self._on_failure)
         self.desk.busy_changed.connect(self._on_busy)
@@ -76,6 +77,22 @@ class Asker(QObject):
 
         self.desk.submit(Task(doing, work, finish, on_the_way), first=first)
 
+    def tell(self, severity: str, text: str) -> None:
+        """Tell the user something, and, once, what the session gives notice of.
+
+        Parameters
+        ----------
+        severity : {"info", "good", "warning", "error"}
+        text : str
+        """
+        notices = () if self.state is None else self.state.notices[self._noticed :]
+        self._noticed += len(notices)
+        if notices and severity != "error":
+            severity = "warning"
+        self.told.emit(severity, "\n".join([text, *notices]))
+        for notice in notices:  # the next answer takes the place of what was told
+            notify_warning(notice)
+
     def _show(self, state: State) -> None:
         before, self.state = self.state, state
         marks = marks_of(state.pointed, self.source.axes)
@@ -92,7 +109,7 @@ class Asker(QObject):
     def _on_failure(self, failure: Failure, doing: str) -> None:
         self.propagating = False
         message = describe(failure, f"{doing} on {self.source.name!r}")
-        self.told.emit("error", message)
+        self.tell("error", message)
         notify_error(message)
         self.changed.emit()
         if self.state is None:

@@ -57,7 +57,7 @@ class Commits(Asker):
             self.ledger.choose(layer)
             if before is not None and not self.layers.holds(before):
                 words = f"The labels {before.name!r} were removed. "
-                self.told.emit("warning", words + "The next object goes to new labels.")
+                self.tell("warning", words + "The next object goes to new labels.")
             # An id of other labels means nothing in these.
             self.ask("A change of labels", _drop_correction, lambda _: self._count())
 
@@ -90,7 +90,7 @@ class Commits(Asker):
 
     def _target(self, verb: str) -> Target | None:
         if self.ledger.layer is None:
-            self.told.emit("warning", f"There are no labels yet to {verb}: choose some.")
+            self.tell("warning", f"There are no labels yet to {verb}: choose some.")
             return None
         return self.ledger.target
 
@@ -107,7 +107,7 @@ class Commits(Asker):
 
     def _commit_now(self, policy: str, anything: bool) -> None:
         if not anything:
-            self.told.emit("warning", "There is no object yet: click on one first.")
+            self.tell("warning", "There is no object yet: click on one first.")
             return
         if self.ledger.layer is None:
             self._adopt(self.source.make_labels())
@@ -125,7 +125,7 @@ class Commits(Asker):
             self.ledger.write(target, edit)
         except UNetStudioError as error:
             self.ask("Undo", lambda s: s.undo(), lambda _: None, first=True)
-            self.told.emit("error", str(error))
+            self.tell("error", str(error))
             notify_error(str(error))
             return False
         self._count()
@@ -139,26 +139,26 @@ class Commits(Asker):
 
     def _on_committed(self, target: Target, made: Committed) -> None:
         if made.edit is None:
-            self.told.emit("warning", NO_PIXEL_LEFT)
+            self.tell("warning", NO_PIXEL_LEFT)
         elif self._write(target, made.edit):
             count = f"{self.counted} object{'s' * (self.counted != 1)} so far"
             lines = [f"Object {made.id} is in {target.name!r} ({count}).", made.note]
             severity = "warning" if made.note else "good"
-            self.told.emit(severity, "\n".join(filter(None, lines)))
+            self.tell(severity, "\n".join(filter(None, lines)))
 
     def _on_step(self, back: bool, step: Step | None) -> None:
         if step is None:
-            self.told.emit("info", f"There is nothing to {'undo' if back else 'redo'}.")
+            self.tell("info", f"There is nothing to {'undo' if back else 'redo'}.")
             return
         note = self.ledger.follow(step, back)
         self._count()
         word = "Taken back" if back else "Done again"
-        self.told.emit("warning" if note else "info", f"{word}: {step.what}.{note}")
+        self.tell("warning" if note else "info", f"{word}: {step.what}.{note}")
 
     def _on_annotations(self, labels: Any) -> None:
         layer = self._viewer.add_layer(self.source.annotations_layer(labels))
         self.layers.choose_prompts()
-        self.told.emit(
+        self.tell(
             "good",
             f"Objects with the background around them are in {layer.name!r}: annotations of "
             "whole objects, for Refine.",

@@ -67,7 +67,7 @@ class Pointing(Commits):
         """Begin with the object of an ordinary model's result at a position."""
         found = find_result(self._viewer, self.source, position, self.ledger.layer)
         if found is None:
-            self.told.emit(
+            self.tell(
                 "warning",
                 "No Segment result of this image has an object there. Run Segment, then click "
                 "on one of its objects.",
@@ -146,36 +146,36 @@ class Pointing(Commits):
 
     def _draw(self, mode: str, words: str) -> None:
         self.layers.choose_shapes(mode)
-        self.told.emit("info", words)
+        self.tell("info", words)
 
     # -- answers ----------------------------------------------------------------
 
     def _on_proposal(self, proposal: Proposal) -> None:
         self.last_ms = 1000 * proposal.seconds or self.last_ms
-        self.told.emit(*told_of(proposal))
+        self.tell(*told_of(proposal))
 
     def _on_taken(self, where: str, proposal: Proposal) -> None:
         self.tool = CLICK
-        self.told.emit(*told_of_taken(proposal, where))
+        self.tell(*told_of_taken(proposal, where))
 
     def _on_erased(self, target: Target, edit: Edit | None) -> None:
         self.tool = CLICK
         if edit is None:
-            self.told.emit("warning", f"There is no object of {target.name!r} there.")
+            self.tell("warning", f"There is no object of {target.name!r} there.")
         elif self._write(target, edit):
-            self.told.emit("good", f"Object {edit.id} was erased from {target.name!r}.")
+            self.tell("good", f"Object {edit.id} was erased from {target.name!r}.")
 
     def _on_reset(self, _none: None) -> None:
-        self.told.emit("info", "Dropped. Click on an object.")
+        self.tell("info", "Dropped. Click on an object.")
 
     # -- the mouse --------------------------------------------------------------
 
     def _on_click(self, world: tuple[float, ...], modifiers: set[str]) -> None:
         position = self.source.position(world)
         if self._viewer.dims.ndisplay != 2:
-            self.told.emit("warning", "Clicks need the flat view: switch 3D off (Ctrl+Y).")
+            self.tell("warning", "Clicks need the flat view: switch 3D off (Ctrl+Y).")
         elif position is None or not all(map(math.isfinite, position)):
-            self.told.emit("warning", "That is no place in the image; nothing was changed.")
+            self.tell("warning", "That is no place in the image; nothing was changed.")
         else:
             tool = next((_TOOL_OF[m] for m in _TOOL_OF if m in modifiers), self.tool)
             if tool == CLICK:
@@ -195,4 +195,4 @@ class Pointing(Commits):
             points, positive = corners.tolist(), self.positive
             self.ask("A stroke", lambda s: s.scribble(points, positive), self._on_proposal)
         else:
-            self.told.emit("warning", "Boxes, lines and paths count; other shapes do not.")
+            self.tell("warning", "Boxes, lines and paths count; other shapes do not.")

@@ -56,7 +56,7 @@ class Clicking(Pointing):
 
     def start(self) -> None:
         """Load the model; clicks made meanwhile are answered as soon as it is there."""
-        self.told.emit("info", "Loading the click model …")
+        self.tell("info", "Loading the click model …")
         self.submit("Loading the click model", self.source.open, self._on_open)
 
     def end(self, why: str = "", *, removing: bool = False) -> None:
@@ -95,7 +95,7 @@ class Clicking(Pointing):
 
     def _on_propagated(self, found: Any) -> None:
         self.propagating = False
-        self.told.emit("good", told_of_way(found))
+        self.tell("good", told_of_way(found))
 
     # -- the window -------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Clicking(Pointing):
             self._adopt(self.source.make_labels(labels))
             self.ledger.is_restored()
         self._count()
-        self.told.emit("info", f"Click on an object in {self.source.name!r}.")
+        self.tell("info", f"Click on an object in {self.source.name!r}.")
 
     def _on_removed(self, event: Any) -> None:
         gone = unwrap(event.value)
@@ -128,7 +128,7 @@ class Clicking(Pointing):
             return
         self.submit("Taking in the new image", self.source.take_in, lambda _: None)
         words = f"The pixels of {self.source.name!r} were replaced: clicks see the new ones."
-        self.told.emit("warning", words)
+        self.tell("warning", words)
 
     def _give_up(self, why: str, *, removing: bool = False) -> None:
         self.end(why, removing=removing)

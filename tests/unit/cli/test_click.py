@@ -187,3 +187,15 @@ def test_an_object_that_can_not_be_followed_or_kept_is_named_and_others_written(
     assert "object a: Slice 2 can not be read. Copy the file anew." in said
     assert "1 of 2 objects failed: a" in said
     assert set(np.unique(tifffile.imread(target))) == {0, 1}
+
+
+def test_F58_an_absent_gpu_is_said_once(cells, random_click_model, tmp_path, unet_studio):
+    journal = tmp_path / "done.jsonl"
+    options = "-m", random_click_model, "--device", "cuda:99"
+    ended = unet_studio(
+        "click", cells, "--at", "60,80", "--at", "62,80", "-o", tmp_path / "mask.tif",
+        "--journal", journal, *options,
+    )  # fmt: skip
+    assert ended.err.count("the CPU is used instead") == 1
+    ended = unet_studio("click", cells, "--replay", journal, "-o", tmp_path / "b.tif", *options)
+    assert ended.err.count("the CPU is used instead") == 1

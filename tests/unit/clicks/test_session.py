@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import dask.array as da
 import numpy as np
 import pytest
 import zarr
 
-from unet_studio import ClickSession, load_model
+from unet_studio import ClickSession, load_model, replay
 from unet_studio.clicks.network import ClickNetwork
 from unet_studio.errors import AxesError, ClickError
 from unet_studio.inference import devices
 from unet_studio.models.model import Model
+from unet_studio.samples import read_sample
 
 
 def iou(proposal, truth):
@@ -372,6 +375,16 @@ def test_a_journal_of_another_image_is_refused(random_network, tmp_path):
         replay(image, tmp_path / "bad.jsonl")
 
 
+def test_F58_an_absent_gpu_is_said_and_journalled(random_network):
+    image = np.zeros((80, 90), np.uint8)
+    session = ClickSession(image, random_network.model, device="cuda:99")
+    (said,) = session.notices
+    assert "cuda:99 is not available" in said
+    assert "the CPU is used instead" in said
+    assert json.loads(session.journal.splitlines()[0])["device"] == "cpu"
+    assert not ClickSession(image, random_network).notices
+
+
 def test_F59_clicks_go_on_where_a_gpu_lacks_an_operation(monkeypatch, lacking_device):
     model = load_model("clicks")
     expected = ClickNetwork(model, "cpu")
@@ -379,6 +392,15 @@ def test_F59_clicks_go_on_where_a_gpu_lacks_an_operation(monkeypatch, lacking_de
     monkeypatch.setattr(devices, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
     crops = [np.random.default_rng(0).random((6, 64, 64)).astype(np.float32)]
     network = ClickNetwork(lacking)
+    session = ClickSession(read_sample("nuclei_fluorescence")[:128, :128], network)
     for _ in range(2):
+        session.click((60, 80))
         (found,) = network(crops)
         np.testing.assert_allclose(found, expected(crops)[0], atol=1e-5)
+    (said,) = session.notices
+    assert "The meta can not run this network" in said
+    assert "max_pool3d" in said
+    assert "the CPU is used instead" in said
+    lines = [json.loads(line) for line in session.journal.splitlines()]
+    assert [line.get("device") for line in lines] == ["meta", "cpu", None]
+    replay(session.canvas.volume, session.journal, lacking)
