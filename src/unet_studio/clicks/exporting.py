@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from unet_studio.axes import CANONICAL
 from unet_studio.clicks.commit import Edit
-from unet_studio.training.annotations import BACKGROUND, Annotations, annotate
+from unet_studio.training.annotations import BACKGROUND, Annotations, sparse
 
 
 def annotations_of(labels: Any, axes: str, edits: Sequence[Edit], ring: int = 2) -> Annotations:
@@ -48,11 +48,10 @@ def annotations_of(labels: Any, axes: str, edits: Sequence[Edit], ring: int = 2)
         if ring > 0:
             around = ndimage.binary_dilation(own, iterations=ring) & (block == 0)
             _put(known, around, BACKGROUND, box, axes, order, shape)
-    # An empty array of the shape takes no memory: only its strides are made up.
-    empty = annotate(np.broadcast_to(np.zeros((), np.uint8), shape), order, mode="objects")
     flat = np.array(sorted(known), np.int64)
-    places = np.stack(np.unravel_index(flat, shape), axis=1) if len(flat) else empty.places
-    return empty.with_pixels(places, np.array([known[int(i)] for i in flat], np.int32))
+    places = np.stack(np.unravel_index(flat, shape), axis=1)
+    values = np.array([known[int(i)] for i in flat], np.int64)
+    return sparse(places, values, shape, order, "objects")
 
 
 def _committed(edits: Sequence[Edit]) -> list[tuple[Any, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from unet_studio.clicks.objects import Step
     from unet_studio.clicks.session import ClickSession, Committed
     from unet_studio.gui.click_target import Target
+    from unet_studio.training.annotations import Annotations
 
 
 class Commits(Asker):
@@ -155,8 +156,8 @@ class Commits(Asker):
         word = "Taken back" if back else "Done again"
         self.tell("warning" if note else "info", f"{word}: {step.what}.{note}")
 
-    def _on_annotations(self, labels: Any) -> None:
-        layer = self._viewer.add_layer(self.source.annotations_layer(labels))
+    def _on_annotations(self, found: Annotations) -> None:
+        layer = self._viewer.add_layer(self.source.annotations_layer(found))
         self.layers.choose_prompts()
         self.tell(
             "good",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unet_studio.events import CancelToken
     from unet_studio.gui.click_desk import Tell
     from unet_studio.images.volume import Volume
+    from unet_studio.training.annotations import Annotations
 
 _FOLLOWED = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -136,14 +137,13 @@ class ClickSource:
     def annotations(
         self, labels: Any, edits: Sequence[Edit], token: CancelToken, tell: Tell
     ) -> tuple[Any, State]:
-        """Return the objects that edits put into labels as dense annotations."""
-        from unet_studio.axes import rearrange
+        """Return the objects that edits put into labels as annotations."""
         from unet_studio.clicks.exporting import annotations_of
 
         found = annotations_of(labels, self.axes, edits)
         if not len(found):
             raise ClickError("Commit an object first; there is nothing to learn from.")
-        return rearrange(found.dense(), found.axes, self.axes), state_of(self._opened())
+        return found, state_of(self._opened())
 
     def take_in(self, token: CancelToken, tell: Tell) -> tuple[Any, State]:
         """Let the session see the pixels that the layer has now."""
@@ -236,19 +236,30 @@ class ClickSource:
             data, self.placement, f"{self.name} · clicked", metadata={"clicked": self.name}
         )
 
-    def annotations_layer(self, labels: Any) -> Labels:
+    def annotations_layer(self, found: Annotations) -> Labels:
         """Make a layer of annotations of whole objects: 1 is background, others are objects.
+
+        Memory is taken where they are, as in the layers that are painted on.
 
         Raises
         ------
         ClickError
-            If the image is gone.
+            If the image is gone, or there is not enough memory.
         """
         layer = self.layer
         if layer is None:
             raise ClickError(f"The image {self.name!r} is gone, and with it what to learn from.")
         facts = record_of(layer, image_key(self._volumes[0]), "objects")
         name = f"{self.name} · objects to learn"
+        try:
+            labels = np.zeros(self.shape, np.int32)
+        except MemoryError as error:
+            raise ClickError(
+                f"There is not enough memory for annotations of the shape {self.shape}. Open the "
+                "part of the image that has the objects as an image of its own, and click there."
+            ) from error
+        order = [found.axes.index(a) for a in self.axes]
+        labels[tuple(found.places[:, order].T)] = found.values
         return labels_layer(labels, self.placement, name, metadata=facts)
 
 

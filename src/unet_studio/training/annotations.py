@@ -94,8 +94,22 @@ class Annotations:
         return block
 
     def dense(self) -> NDArray[np.int32]:
-        """Return labels of the whole image."""
-        return self.block((0,) * len(self.shape), self.shape)
+        """Return labels of the whole image, four bytes for each of its pixels.
+
+        For large images read parts with :meth:`block`, or use ``places`` and ``values``.
+
+        Raises
+        ------
+        AnnotationError
+            If there is not enough memory.
+        """
+        try:
+            return self.block((0,) * len(self.shape), self.shape)
+        except MemoryError as error:
+            raise AnnotationError(
+                f"There is not enough memory for dense annotations of the shape {self.shape}. "
+                "Take parts of them with block()."
+            ) from error
 
     def only(self, kept: NDArray[np.bool_], complete: tuple[Box, ...] = ()) -> Annotations:
         """Return a part: some of the pixels, and these boxes."""
@@ -169,11 +183,39 @@ def annotate(
     values = labels[tuple(places.T)].astype(np.int64)
     if mode == "objects" and background != BACKGROUND:
         values = np.where(values == background, BACKGROUND, values + 1)
+    return replace(sparse(places, values, labels.shape, order, mode), complete=tuple(boxes))
+
+
+def sparse(
+    places: NDArray[np.integer[Any]],
+    values: NDArray[np.integer[Any]],
+    shape: tuple[int, ...],
+    axes: str,
+    mode: Mode,
+) -> Annotations:
+    """Take single pixels as annotations, whatever the size of their image.
+
+    Parameters
+    ----------
+    places : array of int, axes (pixels, dimensions)
+        In C order, each once.
+    values : array of int, axes (pixels,)
+        1 is background.
+    shape : tuple of int
+        Of the image without channels.
+    axes : str
+        Of ``places`` and ``shape``: ``[T][Z]YX``.
+    mode : {"classes", "objects"}
+
+    Raises
+    ------
+    AnnotationError
+        If a value is too large.
+    """
     if len(values) and int(values.max()) > np.iinfo(np.int32).max:
         raise AnnotationError("The annotations hold numbers beyond 2147483647; renumber them.")
-    empty = np.zeros((0, labels.ndim), np.int32)
-    like = Annotations(empty, empty[:, 0], labels.shape, order, mode, tuple(boxes))
-    return like.with_pixels(places, values)
+    empty = np.zeros((0, len(shape)), np.int32)
+    return Annotations(empty, empty[:, 0], shape, axes, mode).with_pixels(places, values)
 
 
 def _ordered_box(box: Box, axes: str, order: str, shape: tuple[int, ...]) -> Box:
@@ -221,8 +263,13 @@ def corrections(
             f"The corrected labels have the shape {corrected.shape}, the predicted ones "
             f"{predicted.shape}. Correct a copy of the prediction itself."
         )
-    edited = predicted != corrected
-    return annotate(np.where(edited, corrected.astype(np.int64) + 1, 0), axes, mode=mode)
+    axes = axes or {2: "YX"}.get(corrected.ndim, "")
+    order = "".join(a for a in "TZYX" if a in axes)
+    before, after = (rearrange(labels, axes, order) for labels in (predicted, corrected))
+    # The whole array of what was edited would take more memory than the labels themselves.
+    places = np.argwhere(before != after)
+    values = after[tuple(places.T)].astype(np.int64) + 1
+    return sparse(places, values, after.shape, order, mode)
 
 
 def annotations_on(

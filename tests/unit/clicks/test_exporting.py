@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
+from zarr.storage import MemoryStore
 
+from unet_studio.clicks.commit import Change, Edit
+from unet_studio.clicks.exporting import annotations_of
 from unet_studio.clicks.session import ClickSession
-from unet_studio.errors import ClickError
+from unet_studio.errors import AnnotationError, ClickError
 
 
 def test_objects_become_annotations_with_a_ring_of_background(blobs, three_disks):
@@ -50,6 +54,23 @@ def test_annotations_are_in_the_order_that_refine_takes(blobs, three_disks):
     assert found.axes == "ZYX"
     np.testing.assert_array_equal(found.dense()[1] > 1, session.labels[..., 1] > 0)
     assert not found.dense()[[0, 2]].any()
+
+
+def test_objects_of_an_endless_image_are_annotated_where_they_are():
+    """Neither time nor memory may go with the size of the image: this one has 2 ** 60 pixels."""
+    labels = zarr.create_array(
+        store=MemoryStore(), shape=(2**30, 2**30), chunks=(256, 256), dtype=np.uint16
+    )
+    region = slice(2**29, 2**29 + 4), slice(900, 906)
+    labels[region] = 7
+    change = Change(region, np.zeros((4, 6), np.uint16), np.full((4, 6), 7, np.uint16))
+    found = annotations_of(labels, "YX", [Edit("commit", 7, (change,))])
+    assert (found.shape, found.mode) == (labels.shape, "objects")
+    np.testing.assert_array_equal(
+        found.block((2**29, 900), (2**29 + 5, 906)), [[2] * 6] * 4 + [[1] * 6]
+    )
+    with pytest.raises(AnnotationError, match="not enough memory"):
+        found.dense()
 
 
 def test_refine_takes_them(blobs, three_disks):

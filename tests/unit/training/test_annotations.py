@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,19 @@ def test_of_a_corrected_copy_the_edited_pixels_are_known():
     predicted = np.array([[0, 0, 3, 3], [0, 4, 4, 3]])
     corrected = np.array([[0, 5, 3, 0], [0, 4, 4, 3]])
     assert corrections(predicted, corrected).dense().tolist() == [[0, 6, 0, 1], [0, 0, 0, 0]]
+
+
+def test_a_few_corrections_take_no_more_memory_than_the_labels():
+    """They are read after each stroke, of labels that may be large."""
+    predicted = np.zeros((2048, 2048), np.int32)
+    corrected = predicted.copy()
+    corrected[1000, 1000:1010] = 3
+    tracemalloc.start()
+    found = corrections(predicted, corrected)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 10
+    assert peak < predicted.nbytes / 2
 
 
 def test_annotations_land_on_their_pixels_of_a_stack_with_channels():
