@@ -12,16 +12,16 @@ neither resumes nor limits a size nor checks redirects, and a slow server holds 
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_studio.errors import DownloadError, OutputError
+from unet_studio.errors import DownloadError
 from unet_studio.events import CancelToken, Event, Started, TileDone, Warned
 from unet_studio.images.limits import readable_size
-from unet_studio.models.addresses import Address, Reach, parse_address
+from unet_studio.models.addresses import Reach, parse_address
+from unet_studio.models.answers import Wanted, accept, too_large
 from unet_studio.models.connection import Answer, Interrupted
 from unet_studio.models.network_thread import NetworkThread
 from unet_studio.models.partial import PartialFile, file_sha256, partial_file
@@ -30,8 +30,6 @@ _POLL_S = 0.1
 # A try that brought less than this counts as one more failure.
 _PROGRESS = 256 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}")
-_RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)$")
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")
 _LONGEST_PAUSE_S = 30.0
 
@@ -64,10 +62,8 @@ class Limits:
 class _Request:
     """What is wanted, checked."""
 
-    address: Address
+    wanted: Wanted
     reach: Reach
-    size_limit: int
-    sha256: str | None
     limits: Limits
     token: CancelToken
     tell: Callable[[Event], None]
@@ -128,7 +124,7 @@ def download(
     expected = None if sha256 is None else checked_hash(sha256, address.shown)
     reach = Reach(hashed=expected is not None, local=address if local else None)
     request = _Request(
-        address, reach, size_limit, expected,
+        Wanted(address, size_limit, expected), reach,
         limits or Limits(), token or CancelToken(), on_event or _ignore,
     )  # fmt: skip
     request.token.raise_if_cancelled()
@@ -141,7 +137,7 @@ def download(
             # The part may have been of an older version of the file.
             partial.restart()
             _fill(partial, request)
-        _check(partial, request)
+        _check(partial, request.wanted)
         partial.finish(target)
     return target
 
@@ -187,7 +183,7 @@ def _fill(partial: PartialFile, request: _Request) -> None:
             failures += 1
             if failures >= request.limits.attempts:
                 raise DownloadError(
-                    f"{request.address.shown} could not be downloaded: {error}. "
+                    f"{request.wanted.address.shown} could not be downloaded: {error}. "
                     f"{_kept(partial)}Try again later, or download it in a browser and import it."
                 ) from None
             pause = request.limits.first_pause_s * 2 ** (failures - 1)
@@ -214,21 +210,21 @@ def _wait(seconds: float, token: CancelToken) -> None:
 def _attempt(partial: PartialFile, request: _Request) -> None:
     """Make one request, and write what comes."""
     limits, token = request.limits, request.token
-    start = _resume_headers(partial, request.sha256 is not None)
+    start = _resume_headers(partial, request.wanted.sha256 is not None)
     if partial.size and not start:
         partial.restart()
-    with NetworkThread(request.address, start, request.reach, limits.connect_s) as network:
+    with NetworkThread(request.wanted.address, start, request.reach, limits.connect_s) as network:
         pieces = _watched(network.pieces(_POLL_S), limits, token)
         answer = next(p for p in pieces if isinstance(p, Answer))
-        total = _accept(answer, partial, request)
+        total = accept(answer, partial, request.wanted)
         if total is not None and partial.size == total:
             return
         request.tell(Started("downloading", total or 0))
         drawn = 0.0
         for piece in pieces:
             assert isinstance(piece, bytes)
-            if partial.size + len(piece) > request.size_limit:
-                raise _too_large(request, None)
+            if partial.size + len(piece) > request.wanted.size_limit:
+                raise too_large(request.wanted, None)
             partial.append(piece)
             if (now := time.monotonic()) - drawn >= _POLL_S:
                 drawn = now
@@ -270,120 +266,24 @@ def _watched(
             yield piece
 
 
-def _accept(answer: Answer, partial: PartialFile, request: _Request) -> int | None:
-    """Judge an answer's status and headers; return the file's size if it is announced."""
-    headers = answer.headers
-    length = _number(headers.get("Content-Length"))
-    if answer.status == 206:
-        match = _RANGE.match(headers.get("Content-Range", ""))
-        if match is None or int(match["first"]) != partial.size:
-            partial.restart()
-            raise Interrupted("the server sent another part than the one asked for")
-        total = _number(match["total"])
-    elif answer.status == 200:
-        if partial.size:
-            partial.restart()
-        total = length
-    elif answer.status == 416:
-        # Our part is as long as the file, or longer than a file that changed.
-        end = _number(headers.get("Content-Range", "").rpartition("/")[2])
-        if end == partial.size and request.sha256 is not None:
-            return end
-        partial.restart()
-        raise Interrupted("the file has changed on the server")
-    else:
-        raise _refusal(answer, request)
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DownloadError(
-            f"{request.address.shown} was packed on the way "
-            f"({headers['Content-Encoding']}), so its content can not be checked. Download it "
-            "in a browser and import it."
-        )
-    if total is not None:
-        _check_room(total, partial, request)
-    partial.note(_validator(answer))
-    return total
-
-
-def _validator(answer: Answer) -> str:
-    """Return what If-Range needs: a strong ETag, else the date of the content (RFC 9110)."""
-    tag: str = answer.headers.get("ETag", "").strip()
-    value = tag if tag.startswith('"') else answer.headers.get("Last-Modified", "").strip()
-    return value if value.isprintable() and value.isascii() and len(value) < 300 else ""
-
-
-def _number(text: str | None) -> int | None:
-    text = (text or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-def _check_room(total: int, partial: PartialFile, request: _Request) -> None:
-    if total > request.size_limit:
-        raise _too_large(request, total)
-    free = shutil.disk_usage(partial.path.parent).free
-    if total - partial.size > free:
-        raise OutputError(
-            f"{request.address.shown} takes {readable_size(total)}, and "
-            f"{readable_size(free)} are free in {partial.path.parent}. Free some space, or set "
-            "UNET_STUDIO_HOME to a folder on a larger disk."
-        )
-
-
-def _too_large(request: _Request, total: int | None) -> DownloadError:
-    announced = f"announces {readable_size(total)}" if total is not None else "sends more"
-    return DownloadError(
-        f"{request.address.shown} {announced}, where at most "
-        f"{readable_size(request.size_limit)} were expected. Check the address; a file this "
-        "large can be downloaded in a browser and imported."
-    )
-
-
-def _refusal(answer: Answer, request: _Request) -> Exception:
-    """Return the error for a status that is no file."""
-    shown, status = request.address.shown, answer.status
-    if status in _BUSY:
-        wait = _number(answer.headers.get("Retry-After"))
-        return Interrupted(f"{answer.address.host} is busy or out of order (status {status})",
-                           float(wait or 0))  # fmt: skip
-    if status in (401, 403):
-        return DownloadError(
-            f"{shown} asks for a login or is not open to you (status {status}). Log in with a "
-            "browser, accept the terms if there are any, download the file and import it."
-        )
-    if status == 407:
-        return DownloadError(
-            f"The proxy on the way to {shown} asks for a login (status 407). Write it into "
-            "http_proxy or https_proxy as http://USER:PASSWORD@HOST:PORT."
-        )
-    if status in (404, 410):
-        return DownloadError(
-            f"There is no file {shown} any more (status {status}). Look for its new address, "
-            "or update U-Net Studio, whose catalogue may know it."
-        )
-    return DownloadError(
-        f"{shown} was not sent: the server answered with status {status}. Look at the address "
-        "in a browser; what it offers can be imported."
-    )
-
-
-def _check(partial: PartialFile, request: _Request) -> None:
+def _check(partial: PartialFile, wanted: Wanted) -> None:
     """Refuse what is not the file; nothing of it is kept."""
     digest = partial.sha256()
-    if request.sha256 is not None and digest == request.sha256:
+    if wanted.sha256 is not None and digest == wanted.sha256:
         return
     size, head = partial.size, partial.head(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    shown = request.address.shown
+    shown = wanted.address.shown
     if head.startswith(_PAGE):
         partial.restart()
         raise DownloadError(
             f"{shown} gave a web page instead of a file, perhaps the login page of a network or "
             "of a firewall. Open the address in a browser, log in, and try again."
         )
-    if request.sha256 is not None:
+    if wanted.sha256 is not None:
         partial.restart()
         raise DownloadError(
             f"{shown} is not the file that was announced: its SHA-256 is {digest}, expected "
-            f"{request.sha256} ({readable_size(size)} arrived). It was damaged on the way or "
+            f"{wanted.sha256} ({readable_size(size)} arrived). It was damaged on the way or "
             "replaced on the server, and was not kept. Try again, or ask who offers it."
         )
     if not size:

@@ -348,7 +348,7 @@ def test_a_full_disk_is_said_before_it_is_filled(fetch, web, monkeypatch):
 
     real = shutil.disk_usage
     monkeypatch.setattr(
-        "unet_studio.models.download.shutil.disk_usage",
+        "unet_studio.models.answers.shutil.disk_usage",
         lambda path: real(path)._replace(free=1000),
     )
     web.pages["/model"] = web.page(CONTENT)
