@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 
 from unet_studio.batch.talk import Order
 from unet_studio.errors import UNetStudioError
+from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.messages import plain_tooltip
-from unet_studio.gui.options_form import form_layout
 
 if TYPE_CHECKING:
     from unet_studio.gui.model_header import ModelHeader

@@ -16,7 +16,7 @@ from unet_studio.gui.click_target import fits
 from unet_studio.gui.labels_box import LabelsBox
 from unet_studio.gui.layer_box import ImageLayerBox
 from unet_studio.gui.layers import axes_candidates, layer_axes, volume_from_layer
-from unet_studio.gui.options_form import form_layout, show_row
+from unet_studio.gui.layouts import form_layout, show_row
 from unet_studio.gui.placement import placement_of
 from unet_studio.models.store import list_models
 

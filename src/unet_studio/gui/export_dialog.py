@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from unet_studio.cli.export import read_example
 from unet_studio.gui.asking import confirm, small_button
-from unet_studio.gui.options_form import form_layout
+from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.work_dialog import WorkDialog
 from unet_studio.models.exporting import SUFFIXES, Details, ExportRequest, Kind, export_model
 from unet_studio.models.store import ModelEntry

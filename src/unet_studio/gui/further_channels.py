@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFormLayout, QWidget
 
 from unet_studio.gui.layer_box import ImageLayerBox
-from unet_studio.gui.options_form import show_row
+from unet_studio.gui.layouts import show_row
 
 if TYPE_CHECKING:
     from napari.layers import Image

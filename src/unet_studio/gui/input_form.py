@@ -15,7 +15,7 @@ from unet_studio.gui.choice_box import axes_title, choice_box, fill_box
 from unet_studio.gui.further_channels import FurtherChannels
 from unet_studio.gui.layer_box import ImageLayerBox
 from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
-from unet_studio.gui.options_form import form_layout, show_row
+from unet_studio.gui.layouts import form_layout, show_row
 from unet_studio.recipe import Planes, Quality
 
 if TYPE_CHECKING:

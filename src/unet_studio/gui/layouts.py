@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGroupBox, QLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QLayout, QProgressBar, QVBoxLayout, QWidget
 
 _FRAME_PX = 10
 _BETWEEN_PX = 8
@@ -29,6 +30,25 @@ def framed(box: QGroupBox, *parts: QWidget | QLayout) -> QGroupBox:
         else:
             layout.addLayout(part)
     return box
+
+
+def form_layout(parent: QWidget) -> QFormLayout:
+    """Return a form layout as all of our forms use it: fields fill the width, labels align."""
+    layout = QFormLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    layout.setHorizontalSpacing(10)
+    layout.setVerticalSpacing(6)
+    return layout
+
+
+def show_row(layout: QFormLayout, field: QWidget, visible: bool) -> None:
+    """Show or hide a row of a form, label included (Qt 5 has no setRowVisible)."""
+    field.setVisible(visible)
+    label = layout.labelForField(field)
+    if label is not None:
+        label.setVisible(visible)
 
 
 def thin_bar() -> QProgressBar:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from unet_studio.gui.options_form import form_layout
+from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.overlay import Overlay
 
 if TYPE_CHECKING:

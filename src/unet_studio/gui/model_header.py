@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
 )
 
 from unet_studio.errors import ModelError
+from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.messages import notify_error, plain_tooltip
-from unet_studio.gui.options_form import form_layout
 from unet_studio.inference.devices import likely_devices
 from unet_studio.models.card import ModelCard
 from unet_studio.models.files import SUFFIX

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from unet_studio.errors import ModelError
 from unet_studio.gui.asking import confirm
-from unet_studio.gui.options_form import form_layout
+from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.work_dialog import WorkDialog
 from unet_studio.images.limits import readable_size
 from unet_studio.models.choices import ARCHITECTURES

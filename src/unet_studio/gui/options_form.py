@@ -12,11 +12,12 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFormLayout,
     QSpinBox,
     QWidget,
 )
 from superqt import QLabeledDoubleSlider
+
+from unet_studio.gui.layouts import form_layout, show_row
 
 _INT_LIMIT = 1_000_000_000
 _FLOAT_LIMIT = 1e9
@@ -90,25 +91,6 @@ class OptionsForm(QWidget):
 
     def _emit(self, _value: object = None) -> None:
         self.changed.emit()
-
-
-def form_layout(parent: QWidget) -> QFormLayout:
-    """Return a form layout as all of our forms use it: fields fill the width, labels align."""
-    layout = QFormLayout(parent)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-    layout.setHorizontalSpacing(10)
-    layout.setVerticalSpacing(6)
-    return layout
-
-
-def show_row(layout: QFormLayout, field: QWidget, visible: bool) -> None:
-    """Show or hide a row of a form, label included (Qt 5 has no setRowVisible)."""
-    field.setVisible(visible)
-    label = layout.labelForField(field)
-    if label is not None:
-        label.setVisible(visible)
 
 
 def _label(name: str, info: FieldInfo) -> str:

@@ -17,9 +17,8 @@ from qtpy.QtWidgets import (
 
 from unet_studio.events import Started, Trained
 from unet_studio.gui.curve import TrainingCurve
-from unet_studio.gui.layouts import framed, thin_bar
+from unet_studio.gui.layouts import form_layout, framed, thin_bar
 from unet_studio.gui.notice import Notice, primary_style
-from unet_studio.gui.options_form import form_layout
 
 if TYPE_CHECKING:
     from unet_studio.events import Event
