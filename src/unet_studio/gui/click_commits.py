@@ -10,9 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.click_asker import Asker
-from unet_studio.gui.click_layers import ClickLayers
 from unet_studio.gui.click_ledger import Ledger
-from unet_studio.gui.click_source import ClickSource
 from unet_studio.gui.click_state import NO_PIXEL_LEFT
 from unet_studio.gui.layers import unwrap
 from unet_studio.gui.messages import notify_error
@@ -28,26 +26,24 @@ if TYPE_CHECKING:
     from unet_studio.training.annotations import Annotations
 
 
-class Commits(Asker):
+class Commits(QObject):
     """Commits objects, takes them back, and knows the labels that get them.
 
     Parameters
     ----------
     viewer : napari viewer
-    source : ClickSource
-    layers : ClickLayers
+    asker : Asker
     parent : QObject
     """
 
     chosen = Signal()  # other labels get the objects now
 
-    def __init__(
-        self, viewer: Viewer, source: ClickSource, layers: ClickLayers, parent: QObject
-    ) -> None:
-        super().__init__(source, layers, parent)
-        self._viewer = viewer
+    def __init__(self, viewer: Viewer, asker: Asker, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._asker = viewer, asker
+        self._source, self._layers = asker.source, asker.layers
         self.policy, self.counted = "keep", 0
-        self.ledger = Ledger(source, layers)
+        self.ledger = Ledger(asker.source, asker.layers)
 
     # -- what the user asks for -------------------------------------------------
 
@@ -56,62 +52,69 @@ class Commits(Asker):
         before = self.ledger.layer
         if layer is not before:
             self.ledger.choose(layer)
-            if before is not None and not self.layers.holds(before):
+            if before is not None and not self._layers.holds(before):
                 words = f"The labels {before.name!r} were removed. "
-                self.tell("warning", words + "The next object goes to new labels.")
+                self._asker.tell("warning", words + "The next object goes to new labels.")
             # An id of other labels means nothing in these.
-            self.ask("A change of labels", _drop_correction, lambda _: self._count())
+            self._asker.ask("A change of labels", _drop_correction, lambda _: self.count())
 
     def commit(self) -> None:
         """Put the object into the labels."""
         # The labels are made, or looked up, when everything before this has been answered.
         then = partial(self._commit_now, self.policy)
-        self.ask("A commit", lambda s: bool(s.proposals), then)
+        self._asker.ask("A commit", lambda s: bool(s.proposals), then)
 
     def undo(self) -> None:
         """Take back what was done last."""
-        self.ask("Undo", lambda s: s.undo(), partial(self._on_step, True))
+        self._asker.ask("Undo", lambda s: s.undo(), partial(self._on_step, True))
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self.ask("Redo", lambda s: s.redo(), partial(self._on_step, False))
+        self._asker.ask("Redo", lambda s: s.redo(), partial(self._on_step, False))
 
     def learn(self) -> None:
         """Make a layer of annotations from the objects, for Refine."""
-        if (target := self._target("learn from")) is not None:
-            edits = self.ledger.edits_in(target, self.state.edits if self.state else ())
-            work = partial(self.source.annotations, target.array(), edits)
-            self.submit("Making annotations", work, self._on_annotations)
+        if (target := self.target("learn from")) is not None:
+            edits = self.ledger.edits_in(target, self._edits())
+            work = partial(self._source.annotations, target.array(), edits)
+            self._asker.submit("Making annotations", work, self._on_annotations)
 
     def with_journal(self, then: Callable[[str], None]) -> None:
         """Hand the journal, once everything before is answered, to a function."""
-        self.ask("The journal", lambda s: s.journal, then)
+        self._asker.ask("The journal", lambda s: s.journal, then)
 
     # -- the labels -------------------------------------------------------------
 
-    def _target(self, verb: str) -> Target | None:
+    def target(self, verb: str) -> Target | None:
+        """Return the labels that get the objects; None, and the user is told, if there are none.
+
+        Parameters
+        ----------
+        verb : str
+            What was to be done with them.
+        """
         if self.ledger.layer is None:
-            self.tell("warning", f"There are no labels yet to {verb}: choose some.")
+            self._asker.tell("warning", f"There are no labels yet to {verb}: choose some.")
             return None
         return self.ledger.target
 
-    def _adopt(self, layer: Labels) -> None:
+    def adopt(self, layer: Labels) -> None:
         """Let objects go to a new layer, below what we show."""
         layers = [unwrap(other) for other in self._viewer.layers]
-        below = layers.index(self.layers.proposal) if self.layers.proposal in layers else None
+        below = layers.index(self._layers.proposal) if self._layers.proposal in layers else None
         self._viewer.add_layer(layer)
         if below is not None:
             self._viewer.layers.move(len(layers), below)
         self.ledger.choose(layer)
-        self.layers.choose_prompts()
+        self._layers.choose_prompts()
         self.chosen.emit()
 
     def _commit_now(self, policy: str, anything: bool) -> None:
         if not anything:
-            self.tell("warning", "There is no object yet: click on one first.")
+            self._asker.tell("warning", "There is no object yet: click on one first.")
             return
         if self.ledger.layer is None:
-            self._adopt(self.source.make_labels())
+            self.adopt(self._source.make_labels())
         target = self.ledger.target
         assert target is not None
 
@@ -119,47 +122,52 @@ class Commits(Asker):
             number = session.replaces or target.next_id()
             return session.commit(target.array(), policy=policy, number=number, write=False)
 
-        self.ask("A commit", act, partial(self._on_committed, target), first=True)
+        self._asker.ask("A commit", act, partial(self._on_committed, target), first=True)
 
-    def _write(self, target: Target, edit: Edit) -> bool:
+    def write(self, target: Target, edit: Edit) -> bool:
+        """Write an edit into labels; if that fails, the session and the user are told."""
         try:
             self.ledger.write(target, edit)
         except UNetStudioError as error:
-            self.ask("Undo", lambda s: s.undo(), lambda _: None, first=True)
-            self.tell("error", str(error))
+            self._asker.ask("Undo", lambda s: s.undo(), lambda _: None, first=True)
+            self._asker.tell("error", str(error))
             notify_error(str(error))
             return False
-        self._count()
+        self.count()
         return True
 
-    def _count(self) -> None:
-        self.counted = self.ledger.count(() if self.state is None else self.state.edits)
-        self.changed.emit()
+    def count(self) -> None:
+        """Count the objects that are in their labels."""
+        self.counted = self.ledger.count(self._edits())
+        self._asker.changed.emit()
+
+    def _edits(self) -> tuple[Edit, ...]:
+        return () if self._asker.state is None else self._asker.state.edits
 
     # -- answers ----------------------------------------------------------------
 
     def _on_committed(self, target: Target, made: Committed) -> None:
         if made.edit is None:
-            self.tell("warning", NO_PIXEL_LEFT)
-        elif self._write(target, made.edit):
+            self._asker.tell("warning", NO_PIXEL_LEFT)
+        elif self.write(target, made.edit):
             count = f"{self.counted} object{'s' * (self.counted != 1)} so far"
             lines = [f"Object {made.id} is in {target.name!r} ({count}).", made.note]
             severity = "warning" if made.note else "good"
-            self.tell(severity, "\n".join(filter(None, lines)))
+            self._asker.tell(severity, "\n".join(filter(None, lines)))
 
     def _on_step(self, back: bool, step: Step | None) -> None:
         if step is None:
-            self.tell("info", f"There is nothing to {'undo' if back else 'redo'}.")
+            self._asker.tell("info", f"There is nothing to {'undo' if back else 'redo'}.")
             return
         note = self.ledger.follow(step, back)
-        self._count()
+        self.count()
         word = "Taken back" if back else "Done again"
-        self.tell("warning" if note else "info", f"{word}: {step.what}.{note}")
+        self._asker.tell("warning" if note else "info", f"{word}: {step.what}.{note}")
 
     def _on_annotations(self, found: Annotations) -> None:
-        layer = self._viewer.add_layer(self.source.annotations_layer(found))
-        self.layers.choose_prompts()
-        self.tell(
+        layer = self._viewer.add_layer(self._source.annotations_layer(found))
+        self._layers.choose_prompts()
+        self._asker.tell(
             "good",
             f"Objects with the background around them are in {layer.name!r}: annotations of "
             "whole objects, for Refine.",

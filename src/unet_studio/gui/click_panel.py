@@ -118,7 +118,7 @@ class ClickPanel(QWidget):
             self.buttons[method].setEnabled(there or busy)
         self.buttons["undo"].setEnabled(busy or (state is not None and bool(state.undo)))
         self.buttons["redo"].setEnabled(busy or (state is not None and bool(state.redo)))
-        going = clicking.propagating
+        going = clicking.asker.propagating
         self.propagate_button.setText("Cancel" if going else "Propagate")
         self.propagate_button.setEnabled(going or there)
         self.bar.setVisible(going)
@@ -196,7 +196,7 @@ class ClickPanel(QWidget):
     def _propagate_or_cancel(self) -> None:
         if self._clicking is None:
             return
-        if self._clicking.propagating:
+        if self._clicking.asker.propagating:
             self._clicking.desk.cancel()
         else:
             self._clicking.propagate(self.axis_box.currentData(), self.most.value() or None)

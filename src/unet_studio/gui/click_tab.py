@@ -105,16 +105,16 @@ class ClickTab(QWidget):
     def _begin(self, setup: Setup) -> Clicking:
         clicking = Clicking(self._viewer, setup, self)
         self.clicking = clicking
-        clicking.policy = self.form.policy_box.currentData()
-        clicking.told.connect(self.summary.show_message)
-        clicking.changed.connect(self._show_state)
+        clicking.commits.policy = self.form.policy_box.currentData()
+        clicking.asker.told.connect(self.summary.show_message)
+        clicking.asker.changed.connect(self._show_state)
         clicking.ended.connect(self._on_end)
-        clicking.progressed.connect(self.panel.show_planes)
-        clicking.chosen.connect(self._on_chosen)
+        clicking.asker.progressed.connect(self.panel.show_planes)
+        clicking.commits.chosen.connect(self._on_chosen)
         self.form.fix(setup.layer)
         self.panel.serve(clicking)
         clicking.start()
-        clicking.set_target(self.form.labels_box.value())
+        clicking.commits.set_target(self.form.labels_box.value())
         self._show_state()
         return clicking
 
@@ -136,18 +136,18 @@ class ClickTab(QWidget):
 
     def _on_labels(self) -> None:
         if self.clicking is not None:
-            self.clicking.set_target(self.form.labels_box.value())
+            self.clicking.commits.set_target(self.form.labels_box.value())
 
     def _on_policy(self, _index: int = 0) -> None:
         if self.clicking is not None:
-            self.clicking.policy = self.form.policy_box.currentData()
+            self.clicking.commits.policy = self.form.policy_box.currentData()
 
     # -- journals -----------------------------------------------------------
 
     def save_journal(self, path: Path) -> None:
         """Save the journal of the session that is going."""
         if self.clicking is not None:
-            self.clicking.with_journal(lambda text: self._write(path, text))
+            self.clicking.commits.with_journal(lambda text: self._write(path, text))
 
     def _write(self, path: Path, text: str) -> None:
         from unet_studio.images.atomic import cannot_write
@@ -193,7 +193,7 @@ class ClickTab(QWidget):
 
     def _on_learn(self) -> None:
         if self.clicking is not None:
-            self.clicking.learn()
+            self.clicking.commits.learn()
 
     def _show_state(self, _event: Any = None) -> None:
         going = self.clicking is not None

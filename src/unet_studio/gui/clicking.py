@@ -50,14 +50,14 @@ class Clicking(Pointing):
         self.pointer.unclicked.connect(self.unclick)
         self.pointer.added.connect(self._on_added)
         self.pointer.drawn.connect(self._on_drawn)
-        self.hopeless.connect(self.end)
+        self.asker.hopeless.connect(self.end)
         viewer.layers.events.removed.connect(self._on_removed)
         source.watch(self._on_data, self._on_moved)
 
     def start(self) -> None:
         """Load the model; clicks made meanwhile are answered as soon as it is there."""
-        self.tell("info", "Loading the click model …")
-        self.submit("Loading the click model", self.source.open, self._on_open)
+        self.asker.tell("info", "Loading the click model …")
+        self.asker.submit("Loading the click model", self.source.open, self._on_open)
 
     def end(self, why: str = "", *, removing: bool = False) -> None:
         """Stop: our layers go, the user's stay; not while napari is ``removing`` layers."""
@@ -84,27 +84,27 @@ class Clicking(Pointing):
 
     def propagate(self, axis: str | None, most: int | None) -> None:
         """Follow the object through slices or frames; at most so many each way."""
-        self.propagating = True
-        self.submit(
+        self.asker.propagating = True
+        self.asker.submit(
             "Following the object",
             partial(self.source.propagate, axis, most),
             self._on_propagated,
-            on_the_way=self.progressed.emit,
+            on_the_way=self.asker.progressed.emit,
         )
-        self.changed.emit()
+        self.asker.changed.emit()
 
     def _on_propagated(self, found: Any) -> None:
-        self.propagating = False
-        self.tell("good", told_of_way(found))
+        self.asker.propagating = False
+        self.asker.tell("good", told_of_way(found))
 
     # -- the window -------------------------------------------------------------
 
     def _on_open(self, labels: Any) -> None:
         if labels is not None:  # of a journal that was restored
-            self._adopt(self.source.make_labels(labels))
+            self.commits.adopt(self.source.make_labels(labels))
             self.ledger.is_restored()
-        self._count()
-        self.tell("info", f"Click on an object in {self.source.name!r}.")
+        self.commits.count()
+        self.asker.tell("info", f"Click on an object in {self.source.name!r}.")
 
     def _on_removed(self, event: Any) -> None:
         gone = unwrap(event.value)
@@ -119,16 +119,16 @@ class Clicking(Pointing):
                 removing=True,
             )
         elif gone is self.ledger.layer:
-            self.set_target(None)
-            self.chosen.emit()
+            self.commits.set_target(None)
+            self.commits.chosen.emit()
 
     def _on_data(self, _event: Any = None) -> None:
         if why := self.source.unlike():
             self._give_up(why)
             return
-        self.submit("Taking in the new image", self.source.take_in, lambda _: None)
+        self.asker.submit("Taking in the new image", self.source.take_in, lambda _: None)
         words = f"The pixels of {self.source.name!r} were replaced: clicks see the new ones."
-        self.tell("warning", words)
+        self.asker.tell("warning", words)
 
     def _give_up(self, why: str, *, removing: bool = False) -> None:
         self.end(why, removing=removing)
