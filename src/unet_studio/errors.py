@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 
 class UNetStudioError(Exception):
     """Base class of every error that this package raises on purpose."""
@@ -63,3 +66,24 @@ def cannot_read(what: object, error: OSError) -> ModelError:
     """
     reason = error.strerror or error
     return ModelError(f"{what} can not be read: {reason}. Check its permissions and the disk.")
+
+
+@contextmanager
+def storage_errors(told: Callable[[str], UNetStudioError]) -> Iterator[None]:
+    """Raise whatever a storage back end raises as an error of ours.
+
+    Zarr, dask, remote stores and file systems have no error in common. What is one of ours
+    goes through, and so does MemoryError, which callers answer with smaller parts.
+
+    Parameters
+    ----------
+    told : callable
+        Takes what the back end said and returns the error; only the caller knows what was
+        read or written, and what to do next.
+    """
+    try:
+        yield
+    except (UNetStudioError, MemoryError):
+        raise
+    except Exception as error:
+        raise told(str(error) or type(error).__name__) from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
-from unet_studio.errors import AxesError, ImageError, UNetStudioError
+from unet_studio.errors import AxesError, ImageError, storage_errors
 
 
 @runtime_checkable
@@ -179,21 +179,20 @@ class Volume:
 
     def _read(self, region: Mapping[str, slice | int]) -> NDArray[Any]:
         key = tuple(region.get(a, slice(None)) for a in self.axes.names)
+        damaged = storage_errors(
+            lambda why: ImageError(
+                f"{self.source or self.name} could not be read{self._where(key)}: {why}. The file "
+                "may be damaged; restore it or leave this part out."
+            )
+        )
         try:
-            block = np.asarray(self.array[key])
-        except UNetStudioError:
-            raise  # says it all already
+            with damaged:
+                block = np.asarray(self.array[key])
         except MemoryError as error:
             raise ImageError(
                 f"{self.source or self.name} could not be read: there is not enough memory for "
                 "this part. Close other programs, or save the image as OME-Zarr or tiled TIFF, "
                 "which can be read in smaller parts."
-            ) from error
-        except Exception as error:  # any storage back end raises its own
-            raise ImageError(
-                f"{self.source or self.name} could not be read{self._where(key)}: "
-                f"{str(error) or type(error).__name__}. The file may be damaged; restore it or "
-                "leave this part out."
             ) from error
         return block.astype(block.dtype.newbyteorder("="), copy=False)
 

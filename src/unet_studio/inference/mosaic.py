@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_studio.errors import ImageError
+from unet_studio.errors import ImageError, storage_errors
 from unet_studio.inference.predictor import outer_axes, output_shape, region_of
 from unet_studio.inference.tiling import Tile
 
@@ -192,14 +192,13 @@ class Mosaic:
         part[tuple(into)] = stored[tuple(from_tile)]
 
     def _stored(self, number: int) -> Any:
-        try:
+        with storage_errors(
+            lambda why: ImageError(
+                f"A tile of the prediction of {self.plan.info.name!r} is not there: {why}. All "
+                "workers have to see the same output folder; check that, and run again."
+            )
+        ):
             return _opened(str(self.folder / str(number)))
-        except Exception as error:  # any storage back end raises its own
-            raise ImageError(
-                f"A tile of the prediction of {self.plan.info.name!r} is not there: "
-                f"{str(error) or type(error).__name__}. All workers have to see the same output "
-                "folder; check that, and run again."
-            ) from error
 
 
 def _flat(index: tuple[int, ...], shape: list[int]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from unet_studio.errors import ImageError, OutputError, UNetStudioError
+from unet_studio.errors import ImageError, OutputError, storage_errors
 from unet_studio.models.card import Representation
 from unet_studio.objects.grid import Grid, Region, origin, within
 from unet_studio.objects.methods import Method, Support
@@ -76,15 +76,13 @@ class BlockTask:
         ImageError
             If the array can not be read there.
         """
-        try:
+        with storage_errors(
+            lambda why: ImageError(
+                f"The probabilities could not be read at {_name(region)}: {why}. Predict this "
+                "image again."
+            )
+        ):
             return np.asarray(self.probabilities[(slice(None), *region)])
-        except (UNetStudioError, MemoryError):
-            raise
-        except Exception as error:  # any storage back end raises its own
-            raise ImageError(
-                f"The probabilities could not be read at {_name(region)}: "
-                f"{str(error) or type(error).__name__}. Predict this image again."
-            ) from error
 
     def values(self, probabilities: NDArray[np.floating]) -> NDArray[Any]:
         """Return what tells pieces apart; see :class:`Support`."""
@@ -112,15 +110,13 @@ class BlockTask:
         OutputError
             If they can not be read.
         """
-        try:
+        with storage_errors(
+            lambda why: OutputError(
+                f"The labels written at {_name(region)} could not be read back: {why}. Check the "
+                "disk and run again."
+            )
+        ):
             return np.array(self.output[region])
-        except (UNetStudioError, MemoryError):
-            raise
-        except Exception as error:  # any storage back end raises its own
-            raise OutputError(
-                f"The labels written at {_name(region)} could not be read back: "
-                f"{str(error) or type(error).__name__}. Check the disk and run again."
-            ) from error
 
     def store(self, region: Region, labels: NDArray[Any]) -> None:
         """Write labels as they are.
@@ -130,16 +126,13 @@ class BlockTask:
         OutputError
             If the array does not take them.
         """
-        try:
+        with storage_errors(
+            lambda why: OutputError(
+                f"The labels could not be written at {_name(region)}: {why}. Check the free space "
+                "of the disk and whether the folder can be written to, then run again."
+            )
+        ):
             self.output[region] = labels
-        except (UNetStudioError, MemoryError):
-            raise
-        except Exception as error:  # any storage back end raises its own
-            raise OutputError(
-                f"The labels could not be written at {_name(region)}: "
-                f"{str(error) or type(error).__name__}. Check the free space of the disk and "
-                "whether the folder can be written to, then run again."
-            ) from error
 
     def add(self, region: Region, labels: NDArray[Any]) -> None:
         """Write labels where they are not 0, and keep what is there elsewhere.
