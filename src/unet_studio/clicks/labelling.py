@@ -84,7 +84,7 @@ class Labelling(Pointing):
         if target is not None:
             apply(target, edit)
         entry = {"do": "erase", "position": [float(p) for p in position], "id": edit.id}
-        self._step("erase", self._object, entry, edit=edit, target=target)
+        self._chronicle.step("erase", self._chronicle.object, entry, edit=edit, target=target)
 
     def _target(self, labels: Any) -> Any:
         if labels is None:
@@ -97,7 +97,8 @@ class Labelling(Pointing):
 
     def _given_up(self, labels: Any, place: Place) -> Patch | None:
         """Return the old pixels of the object that is corrected, on one plane."""
-        plane, number = self._object.on(place), self._object.replaces
+        clicked = self._chronicle.object
+        plane, number = clicked.on(place), clicked.replaces
         mask = plane.answer.mask
         if plane.replaced is not None or not number:
             return plane.replaced

@@ -12,8 +12,8 @@ import numpy as np
 
 from unet_studio.clicks import journal, picking
 from unet_studio.clicks.canvas import Canvas
+from unet_studio.clicks.chronicle import Chronicle
 from unet_studio.clicks.commit import Edit, oriented
-from unet_studio.clicks.history import History
 from unet_studio.clicks.network import ClickNetwork
 from unet_studio.clicks.objects import (
     FROM_CLICKS,
@@ -22,8 +22,6 @@ from unet_studio.clicks.objects import (
     Place,
     Proposal,
     Step,
-    digest,
-    digest_of,
     proposal_of,
 )
 from unet_studio.clicks.prompts import Patch, Point, Prompt, box_of, pixel_of
@@ -46,53 +44,57 @@ class Pointing:
     def __init__(self, canvas: Canvas, network: ClickNetwork) -> None:
         self.canvas = canvas
         self.network = network
-        self._object = ClickedObject()
-        self._history = History()
-        self._device = network.device
-        self.entries: list[dict[str, Any]] = [journal.header_of(canvas, network)]
+        self._chronicle = Chronicle(canvas, network)
 
     # -- what there is ------------------------------------------------------------
 
     @property
     def proposal(self) -> Proposal:
         """The object on the plane that was worked on last; empty before the first click."""
-        return self._shown(self._object.place)
+        return self._shown(self._chronicle.object.place)
 
     @property
     def proposals(self) -> tuple[Proposal, ...]:
         """The object on every plane it has been found on."""
-        found = (self._shown(place) for place in sorted(self._object.planes))
+        found = (self._shown(place) for place in sorted(self._chronicle.object.planes))
         return tuple(p for p in found if p.area)
 
     @property
     def pointed(self) -> tuple[Proposal, ...]:
         """The object on every plane that was pointed at, also where nothing of it is."""
-        return tuple(self._shown(place) for place in sorted(self._object.planes))
+        return tuple(self._shown(place) for place in sorted(self._chronicle.object.planes))
 
     @property
     def replaces(self) -> int:
         """Id of the object of the labels that is being corrected; 0 for a new one."""
-        return self._object.replaces
+        return self._chronicle.object.replaces
 
     @property
     def started(self) -> bool:
         """Whether there is an object that is neither committed nor reset."""
-        return self._object.started
+        return self._chronicle.object.started
 
     @property
     def can_undo(self) -> str:
         """What :meth:`undo` would take back, in a word; empty if nothing."""
-        return self._history.done[-1].what if self._history.done else ""
+        done = self._chronicle.history.done
+        return done[-1].what if done else ""
 
     @property
     def can_redo(self) -> str:
         """What :meth:`redo` would do again, in a word; empty if nothing."""
-        return self._history.undone[-1].what if self._history.undone else ""
+        undone = self._chronicle.history.undone
+        return undone[-1].what if undone else ""
 
     @property
     def edits(self) -> list[Edit]:
         """What was done to labels and not undone, oldest first."""
-        return self._history.edits()
+        return self._chronicle.history.edits()
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The lines of :attr:`journal`, as values."""
+        return self._chronicle.entries
 
     @property
     def journal(self) -> str:
@@ -171,7 +173,7 @@ class Pointing:
         if place != other_place:
             raise ClickError("A box lies on one plane; draw one on each slice or frame.")
         drawn = box_of([pixel_of(one), pixel_of(other)])
-        before = self._object.on(place).prompts
+        before = self._chronicle.object.on(place).prompts
         if any(not drawn.holds(p) for p in before.pixels(True)):
             return self._nothing("The box leaves out a positive click; nothing was changed.")
         entry = {"do": "box", "start": _plain(start), "stop": _plain(stop)}
@@ -263,7 +265,7 @@ class Pointing:
         after = ClickedObject(MappingProxyType(ordered), place, replaces)
         packed = [[list(at), journal.packed(plane.answer.mask)] for at, plane in ordered.items()]
         entry = {"do": "start", "planes": packed, "origin": origin, "replaces": replaces}
-        self._step("start", after, entry)
+        self._chronicle.step("start", after, entry)
         return self._shown(place, seconds=time.perf_counter() - began)
 
     # -- back and forth -----------------------------------------------------------
@@ -277,24 +279,16 @@ class Pointing:
             What was taken back; None if there was nothing. If the owner of the labels
             writes them (``write=False``), it has to revert ``step.edit``.
         """
-        step = self._history.back()
-        if step is not None:
-            self._object = step.before
-            self._note({"do": "undo"})
-        return step
+        return self._chronicle.back()
 
     def redo(self) -> Step | None:
         """Do again what was taken back last; see :meth:`undo`."""
-        step = self._history.again()
-        if step is not None:
-            self._object = step.after
-            self._note({"do": "redo"})
-        return step
+        return self._chronicle.again()
 
     def reset(self) -> None:
         """Drop the object that is being clicked; labels stay as they are."""
-        if self._object.started:
-            self._step("reset", ClickedObject(), {"do": "reset"})
+        if self._chronicle.object.started:
+            self._chronicle.step("reset", ClickedObject(), {"do": "reset"})
 
     # -- how ----------------------------------------------------------------------
 
@@ -326,7 +320,7 @@ class Pointing:
         return self.canvas.locate([*moved, *position[len(moved) :]])
 
     def _mark(self, place: Place, mark: Prompt, entry: dict[str, Any], began: float) -> Proposal:
-        before = self._object.on(place)
+        before = self._chronicle.object.on(place)
         prompts = before.prompts.and_mark(mark)
         eye = self.eye(place)
         if mark.positive:
@@ -349,36 +343,24 @@ class Pointing:
         began: float,
         origin: str = FROM_CLICKS,
     ) -> Proposal:
-        before = self._object.on(place)
-        size = self._history.usual_size()
+        before = self._chronicle.object.on(place)
+        size = self._chronicle.history.usual_size()
         answer = solve(self.eye(place), prompts, before.answer, size)
         note = ""
         if not answer.mask.values.size and not prompts.pixels(True):
             note = "There is nothing to take away from yet: click on an object first."
         found = OnPlane(prompts, answer, origin)
-        self._step(entry["do"], self._object.with_plane(place, found), entry)
+        self._chronicle.step(entry["do"], self._chronicle.object.with_plane(place, found), entry)
         return self._shown(place, note=note, seconds=time.perf_counter() - began)
-
-    def _step(self, what: str, after: ClickedObject, entry: dict[str, Any], **more: Any) -> None:
-        self._history.add(Step(what, self._object, after, **more))
-        self._object = after
-        self._note(entry)
-
-    def _note(self, entry: dict[str, Any]) -> None:
-        masks = [digest(p.answer.mask) for _, p in sorted(self._object.planes.items())]
-        if self.network.device != self._device:  # from here on
-            self._device = self.network.device
-            entry = {**entry, "device": self._device}
-        self.entries.append({**entry, "result": digest_of(masks)})
 
     def _shown(self, place: Place | None, **more: Any) -> Proposal:
         known = place if place is not None else (0,) * len(self.canvas.plane_axes)
         return proposal_of(
-            self._object.on(known), self.canvas.axes, self.canvas.named(known), **more
+            self._chronicle.object.on(known), self.canvas.axes, self.canvas.named(known), **more
         )
 
     def _nothing(self, note: str) -> Proposal:
-        return replace(self._shown(self._object.place), changed=False, note=note)
+        return replace(self._shown(self._chronicle.object.place), changed=False, note=note)
 
 
 def _plain(position: Sequence[float]) -> list[float]:

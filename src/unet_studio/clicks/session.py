@@ -120,7 +120,7 @@ class ClickSession(Labelling):
         began = time.perf_counter()
         located = self.canvas.locate(position)
         place, point = located or ((), (0.0, 0.0))
-        before = self._object.on(place)
+        before = self._chronicle.object.on(place)
         clicks = [mark for mark in before.prompts.marks if mark.kind == "click"]
         if located is None or not clicks:
             return self._nothing("There is no click to take back there.")
@@ -130,10 +130,10 @@ class ClickSession(Labelling):
         start = Answer() if prompts.start is None else Answer(prompts.start)
         answer = start
         if kept or prompts.box is not None:
-            answer = solve(self.eye(place), prompts, start, self._history.usual_size())
-        after = self._object.with_plane(place, OnPlane(prompts, answer, before.origin))
+            answer = solve(self.eye(place), prompts, start, self._chronicle.history.usual_size())
+        after = self._chronicle.object.with_plane(place, OnPlane(prompts, answer, before.origin))
         entry = {"do": "unclick", "position": [float(p) for p in position]}
-        self._step("unclick", after, entry)
+        self._chronicle.step("unclick", after, entry)
         return self._shown(place, seconds=time.perf_counter() - began)
 
     # -- labels -------------------------------------------------------------------
@@ -166,10 +166,10 @@ class ClickSession(Labelling):
         ClickError
             If the labels do not fit the image, or there is no such policy.
         """
-        labels = self._target(labels)
-        if self._object.empty:
+        labels, clicked = self._target(labels), self._chronicle.object
+        if clicked.empty:
             return Committed(labels, 0, note="There is no object yet: click on one first.")
-        number = number or self._object.replaces or self._next_id(labels)
+        number = number or clicked.replaces or self._next_id(labels)
         if number < 1:
             raise ClickError(
                 f"{number} can not be the id of an object; ids begin with 1. Pass another number, "
@@ -177,9 +177,9 @@ class ClickSession(Labelling):
             )
         planes = [
             (self.canvas.named(place), plane.answer.mask, self._given_up(labels, place))
-            for place, plane in sorted(self._object.planes.items())
+            for place, plane in sorted(clicked.planes.items())
         ]
-        edit = commit_edit(labels, self.canvas.axes, planes, number, policy, self._object.replaces)
+        edit = commit_edit(labels, self.canvas.axes, planes, number, policy, clicked.replaces)
         if not edit.changes:
             note = (
                 "Nothing was changed: other objects have all of its pixels, and keep them under "
@@ -194,7 +194,7 @@ class ClickSession(Labelling):
             before, labels = labels, grown(labels, number)
             self.labels = labels
             if labels is not before:
-                self._history.moved(before, labels)
+                self._chronicle.history.moved(before, labels)
                 if self._numbered is before:
                     self._numbered = labels
             apply(labels, edit)
@@ -203,7 +203,7 @@ class ClickSession(Labelling):
             self._highest = max(self._highest, number)
         entry = {"do": "commit", "policy": policy, "id": number}
         target = labels if write else None
-        self._step("commit", ClickedObject(), entry, edit=edit, target=target)
+        self._chronicle.step("commit", ClickedObject(), entry, edit=edit, target=target)
         return Committed(labels, number, edit, larger, note)
 
     # -- planes -------------------------------------------------------------------
@@ -246,7 +246,8 @@ class ClickSession(Labelling):
         ClickError
             If there is no object, or no such axis.
         """
-        start, place, axis = self._object, self._object.place, axis or self._next_axis()
+        start, axis = self._chronicle.object, axis or self._next_axis()
+        place = start.place
         if axis not in self.canvas.plane_axes:
             raise ClickError(f"The image {self.canvas.volume.name!r} has no axis {axis}.")
         if place is None or not start.on(place).answer.mask.values.any():
@@ -272,7 +273,7 @@ class ClickSession(Labelling):
                 plane, answer = next(steps)
                 done.append(plane)
                 found = OnPlane(Prompts(start=answer.mask), answer, FROM_PROPAGATION)
-                self._object = self._object.with_plane(at(plane), found)
+                self._chronicle.object = self._chronicle.object.with_plane(at(plane), found)
                 yield self._shown(at(plane))
         except StopIteration as stop:
             ends = stop.value
@@ -285,10 +286,10 @@ class ClickSession(Labelling):
 
     def _keep(self, start: ClickedObject, axis: str, before: int, after: int) -> None:
         """Make one step of the planes that were found since ``start``."""
-        found, self._object = self._object, start
+        found, self._chronicle.object = self._chronicle.object, start
         if before or after:
             entry = {"do": "propagate", "axis": axis, "before": before, "after": after}
-            self._step("propagate", replace(found, place=start.place), entry)
+            self._chronicle.step("propagate", replace(found, place=start.place), entry)
 
     # -- learning -----------------------------------------------------------------
 
