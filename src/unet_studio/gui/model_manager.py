@@ -6,7 +6,6 @@ licence, and was answered with yes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,19 +26,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from unet_studio.errors import ConsentNeeded, UNetStudioError
-from unet_studio.gui.asking import QuestionPanel, confirm, fetch_question
+from unet_studio.errors import UNetStudioError
+from unet_studio.gui.asking import confirm, fetch_question
 from unet_studio.gui.asking import small_button as _button
 from unet_studio.gui.model_table import ModelTable, Row
-from unet_studio.gui.notice import Notice
-from unet_studio.gui.work_bar import Work, WorkBar
+from unet_studio.gui.model_work import ModelWork
 from unet_studio.models.catalogue import CatalogueEntry, find_entry
-from unet_studio.models.consent import RISK, allow_file, needs_consent
 from unet_studio.models.fetching import Offer, fetch_model, offer
 from unet_studio.models.importing import (
-    ALLOW,
     IMPORTERS,
-    Imported,
     default_name,
     free_name,
     import_model,
@@ -68,9 +63,8 @@ class ModelManager(QDialog):
         super().__init__(parent)
         self.setWindowTitle("U-Net Studio – models")
         self.setModal(False)
-        # What is imported, and how it is done once more with consent.
-        self._what = ""
-        self._again: Callable[[], None] | None = None
+        self.work = ModelWork(self)
+        self.bar, self.notice, self.consent = self.work.bar, self.work.notice, self.work.consent
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search name, what it finds, licence …")
         self.search.setClearButtonEnabled(True)
@@ -95,10 +89,7 @@ class ModelManager(QDialog):
         self.folder = _button(
             "Open folder", f"Model files put into {models_folder()} are found by themselves."
         )
-        self.bar = WorkBar()
         self.cancel = _button("Cancel", "Stop. What has arrived is kept for the next try.")
-        self.notice = Notice()
-        self.consent = QuestionPanel("I trust its makers: allow", "Do not allow")
         self._lay_out()
         self._connect()
         self._show_work()
@@ -115,27 +106,20 @@ class ModelManager(QDialog):
 
     def fetch_entry(self, entry: CatalogueEntry) -> None:
         """Ask, then fetch a model. What lies here already is looked at beside the window."""
-        self._start(f"Looking for {entry.file}", lambda token, tell: offer(entry), self._on_offer)
+        self.work.start(
+            f"Looking for {entry.file}", lambda token, tell: offer(entry), self._on_offer
+        )
 
     def import_path(self, path: Path) -> None:
         """Import a file or folder under its own name, or the next one that is free."""
         if self.running:
             return
         name = free_name(default_name(path))
-        self._bring(path.name, "Importing", partial(import_model, path, name=name))
+        self.work.bring(path.name, "Importing", partial(import_model, path, name=name))
 
     def ask_consent(self, entry: ModelEntry) -> None:
         """Ask whether a model that is a program may run, unless that was allowed before."""
-
-        def show(needed: bool) -> None:
-            if needed:
-                self._ask_consent(entry)
-            else:
-                self.notice.show_message("good", f"{entry.name} may run already.")
-
-        self._start(
-            f"Looking at {entry.name}", lambda token, tell: needs_consent(entry.path), show
-        )
+        self.work.ask_consent(entry)
 
     def open_export(self) -> ExportDialog | None:
         """Show the window that writes the chosen model for others."""
@@ -204,27 +188,12 @@ class ModelManager(QDialog):
     def _on_offer(self, what: Offer) -> None:
         if not confirm(self, "Fetch a model?", fetch_question(what)):
             return
-        self._bring(what.entry.name, "Fetching", partial(fetch_model, what.entry))
+        self.work.bring(what.entry.name, "Fetching", partial(fetch_model, what.entry))
 
     def _on_allow(self) -> None:
         row = self.table.current()
         if row is not None and row.here is not None:
             self.ask_consent(row.here)
-
-    def _ask_consent(self, entry: ModelEntry) -> None:
-        def allow() -> None:
-            self._start(
-                f"Allowing {entry.name}",
-                lambda token, tell: allow_file(entry.path, entry.name),
-                lambda _: self._on_allowed(entry),
-            )
-
-        self.consent.ask(f"{entry.name} is TorchScript. {RISK}", allow)
-
-    def _on_allowed(self, entry: ModelEntry) -> None:
-        self.notice.show_message(
-            "good", f"{entry.name} may run from now on: exactly the file that it is now."
-        )
 
     def _on_fetch_other(self) -> None:
         text, good = QInputDialog.getText(
@@ -273,46 +242,6 @@ class ModelManager(QDialog):
             action()
         except UNetStudioError as error:
             self.notice.show_message("error", str(error))
-
-    # -- one piece of work at a time ----------------------------------------------
-
-    def _start(self, doing: str, work: Work, done: Callable[[Any], None]) -> None:
-        self.notice.show_message("info", "")
-        self.consent.take_back()
-        self.bar.start(doing, work, done)
-        self._show_work()
-
-    def _bring(self, what: str, how: str, bring: Callable[..., Imported]) -> None:
-        """Get a model into the store; again, with consent, if it turns out to need it."""
-
-        def start(options: dict[str, str]) -> None:
-            self._start(
-                f"{how} {what}",
-                lambda token, tell: _with_consent(bring(options=options, token=token, tell=tell)),
-                self._on_imported,
-            )
-
-        self._what, self._again = what, lambda: start({ALLOW: "yes"})
-        start({})
-
-    def _on_imported(self, result: tuple[Imported, bool]) -> None:
-        imported, doubtful = result
-        entry = imported.entry
-        text = " ".join([f"{entry.name} is ready.", *imported.notes])
-        warned = any(note.startswith("Warning") for note in imported.notes)
-        self.notice.show_message("warning" if warned else "good", text)
-        self._on_created(entry.name)
-        if doubtful:
-            self._ask_consent(entry)
-
-    def _on_failed(self, text: str, error: BaseException) -> None:
-        if isinstance(error, ConsentNeeded) and self._again is not None:
-            self.consent.ask(f"{self._what} runs only as TorchScript. {RISK}", self._again)
-        else:
-            self.notice.show_message("error", text)
-
-    def _on_cancelled(self, doing: str) -> None:
-        self.notice.show_message("info", f"{doing} was cancelled.")
 
     def _show_work(self) -> None:
         running = self.running
@@ -380,12 +309,5 @@ class ModelManager(QDialog):
         self.remove.clicked.connect(self._on_remove)
         self.folder.clicked.connect(self._on_folder)
         self.cancel.clicked.connect(self.stop)
-        self.bar.ended.connect(self._show_work)
-        self.bar.warned.connect(lambda text: self.notice.show_message("warning", text))
-        self.bar.failed.connect(self._on_failed)
-        self.bar.cancelled.connect(self._on_cancelled)
-
-
-def _with_consent(imported: Imported) -> tuple[Imported, bool]:
-    """Return what was imported, and whether the user has to agree before it runs."""
-    return imported, needs_consent(imported.entry.path)
+        self.work.busy_changed.connect(self._show_work)
+        self.work.created.connect(self._on_created)
