@@ -56,7 +56,7 @@ $(LOWEST)/.ready: pyproject.toml .ci/system-packages
 	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
 		--python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --group dev \
-		--constraint $(LOWEST)/versions.txt --editable ".[all,mri,zoo,cluster,cpu]"
+		--constraint $(LOWEST)/versions.txt --editable ".[all,mri,zoo,cluster,cpu,int8]"
 	touch $@
 
 clean:          ## Remove the environment and everything built

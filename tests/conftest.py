@@ -124,3 +124,9 @@ def web(monkeypatch):
 def lacking_device():
     """A device that lacks an operation, and networks that need it."""
     return beside("lacking_device")
+
+
+@pytest.fixture
+def network_watch():
+    """Which network calls code makes, in all the processes that come of it."""
+    return beside("network_watch")

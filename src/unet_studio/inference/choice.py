@@ -2,7 +2,8 @@
 
 That depends on the processor and the network, so it is measured on a tile, once
 per device and kind of network, and remembered. Torch is imported only to
-measure: a plan asks what is remembered before.
+measure: a plan asks what is remembered before. Integers of 8 bits are tried only where a
+recipe asks for them, and once per network: what they change depends on its weights.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unet_studio.errors import BackendError
 from unet_studio.inference.cache import Memory, cache_folder
 from unet_studio.inference.devices import first_of, kind_of, likely_device, loaded_torch
+from unet_studio.inference.eight_bits import has_quantiser
 from unet_studio.inference.trials import METHOD, REFERENCE, Numerics, Trial, try_out
 from unet_studio.models.networks import EMBEDDED
 
@@ -36,8 +38,13 @@ SPEED_UP = 1.2
 SPEED_UP_BACKEND = 1.1
 # Mean of the logits' change, relative to their deviation. float32 through other kernels
 # rounds differently, about 2e-6; bfloat16 has 8 bits, and gives about 6e-3.
-LARGEST_ERROR = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-2}
+# int8 gives 1e-2 to 4e-2 there; of two bundled models' decisions on images, 0.2 and 0.4 % change.
+LARGEST_ERROR = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-2, "int8": 0.1}
+INT8 = Numerics("openvino", "int8")
+# Who asks for integers gets them for small images too, so that parts are as the whole.
+_MANY_PIXELS = 10**9
 _INSTALL = 'pip install "napari-unet-studio[cpu]"'
+_INSTALL_INT8 = 'pip install "napari-unet-studio[int8]"'
 
 
 def choose(
@@ -73,17 +80,18 @@ def choose(
     ways = candidates(device.type, recipe)
     if len(ways) == 1:
         return ways[0]
-    trials = remembered(model.card, str(device))
+    trials = trials_of(model, str(device), recipe)
     if not trials:
+        integers = [INT8] if INT8 in ways else []
         try:
-            trials = try_out(model, device, candidates(device.type), check)
+            trials = try_out(model, device, [*candidates(device.type), *integers], check)
         except (RuntimeError, MemoryError):
             # No memory for the trial, or no such operation in that precision: the run itself
             # says what is wrong, if anything is. Tried again another time.
             return ways[0]
         content = {name: asdict(trial) for name, trial in trials.items()}
-        _memory().set(_key(model.card, str(device)), content)
-    return decide(trials, ways, pixels)
+        _memory().set(_key(model.card, str(device), _weights(model, recipe)), content)
+    return decide(trials, ways, _MANY_PIXELS if INT8 in ways else pixels)
 
 
 def likely(card: ModelCard, device: str, recipe: Recipe, pixels: int) -> Numerics:
@@ -91,6 +99,8 @@ def likely(card: ModelCard, device: str, recipe: Recipe, pixels: int) -> Numeric
     if card.architecture in EMBEDDED:
         return _as_it_is(card, recipe)
     ways = candidates(kind_of(device), recipe)
+    if INT8 in ways:
+        return INT8
     return decide(remembered(card, first_of(device)), ways, pixels)
 
 
@@ -144,16 +154,24 @@ def candidates(kind: str, recipe: Recipe | None = None) -> list[Numerics]:
     ------
     BackendError
         If the recipe asks for what is not installed or not possible.
+
+    Notes
+    -----
+    Integers are last: what else there is takes their place where they are no good.
     """
     backend = "auto" if recipe is None else recipe.backend
     precision = "auto" if recipe is None else recipe.precision
     check_backend(backend, kind)
+    if precision == "int8":
+        _check_int8(backend, kind)
     if backend == "auto":
         backends = ["torch", "openvino"] if kind == "cpu" and has_openvino() else ["torch"]
     else:
         backends = [backend]
-    precisions = [precision] if precision != "auto" else ["float32", *_half_wide(kind)]
-    return [Numerics(b, p) for p in precisions for b in backends]
+    chosen = precision not in ("auto", "int8")
+    precisions = [precision] if chosen else ["float32", *_half_wide(kind)]
+    ways = [Numerics(b, p) for p in precisions for b in backends]
+    return [*ways, INT8] if precision == "int8" else ways
 
 
 def planned_device(recipe: Recipe) -> str:
@@ -165,7 +183,8 @@ def planned_device(recipe: Recipe) -> str:
         If the device does not exist, or the back end can not run there.
     """
     chosen = recipe.device
-    device = "cpu" if recipe.backend == "openvino" and chosen == "auto" else likely_device(chosen)
+    on_cpu = recipe.backend == "openvino" or recipe.precision == "int8"
+    device = "cpu" if on_cpu and chosen == "auto" else likely_device(chosen)
     check_backend(recipe.backend, kind_of(device))
     return device
 
@@ -191,14 +210,50 @@ def check_backend(backend: str, kind: str) -> None:
         )
 
 
+def _check_int8(backend: str, kind: str) -> None:
+    if kind != "cpu" or backend == "torch":
+        asked = f"the back end is {backend}" if kind == "cpu" else f"the device is {kind}"
+        raise BackendError(
+            f"8-bit integers (int8) run with OpenVINO on the CPU only, but {asked}. Leave back "
+            "end and device to auto, or the precision."
+        )
+    if not (has_openvino() and has_quantiser()):
+        raise BackendError(
+            "For 8-bit integers (int8) OpenVINO and NNCF are needed. Install them with "
+            f"{_INSTALL_INT8}, or leave the precision to auto."
+        )
+
+
 def has_openvino() -> bool:
     """Whether OpenVINO can be imported; it is not imported."""
     return find_spec("openvino") is not None
 
 
-def remembered(card: ModelCard, device: str) -> dict[str, Trial]:
+def trials_of(model: Model, device: str, recipe: Recipe) -> dict[str, Trial]:
+    """Return what was measured before, as far as a recipe is concerned.
+
+    Parameters
+    ----------
+    model : Model
+    device : str
+    recipe : Recipe
+        That of integers is included only where it asks for them.
+    """
+    return remembered(model.card, device, _weights(model, recipe))
+
+
+def _weights(model: Model, recipe: Recipe) -> str:
+    """Return what integers depend on besides the network's shape, if they are asked for."""
+    if recipe.precision != "int8" or model.card.architecture in EMBEDDED:
+        return ""
+    from unet_studio.inference.openvino import digest_of
+
+    return f"{INT8} of {digest_of(model)}, nncf {version('nncf')}"
+
+
+def remembered(card: ModelCard, device: str, weights: str = "") -> dict[str, Trial]:
     """Return what was measured before, by the name of the way; empty if nothing was."""
-    content = _memory().get(_key(card, device))
+    content = _memory().get(_key(card, device, weights))
     try:
         return {name: Trial(**values) for name, values in content.items()}
     except (AttributeError, TypeError):
@@ -214,7 +269,7 @@ def _half_wide(kind: str) -> list[str]:
     return ["bfloat16"] if kind == "cpu" else []
 
 
-def _key(card: ModelCard, device: str) -> str:
+def _key(card: ModelCard, device: str, weights: str = "") -> str:
     # Speed is a matter of the network's shape, not of its weights.
     shape = card.model_dump_json(
         include={"architecture", "options", "in_channels", "ndim", "representation"}
@@ -224,7 +279,7 @@ def _key(card: ModelCard, device: str) -> str:
     key += f" | trial {METHOD}"
     if device == "cpu" and has_openvino():
         key += f", openvino {version('openvino')}"
-    return key
+    return f"{key} | {weights}" if weights else key
 
 
 def _device_name(device: str) -> str:
@@ -270,7 +325,7 @@ def reason(numerics: Numerics, recipe: Recipe, trials: Mapping[str, Any]) -> str
     trials : mapping
         As :func:`as_record` returns them.
     """
-    if "auto" not in (recipe.backend, recipe.precision):
+    if recipe.precision != "int8" and "auto" not in (recipe.backend, recipe.precision):
         return "asked for"
     own = trials.get(str(numerics))
     if own is None:
@@ -281,3 +336,20 @@ def reason(numerics: Numerics, recipe: Recipe, trials: Mapping[str, Any]) -> str
         f"{own['speed']:g} times as fast as {REFERENCE} on a trial tile, its logits changed by "
         f"{own['error']:.1g} of their deviation"
     )
+
+
+def not_in_integers(numerics: Numerics, recipe: Recipe, trials: Mapping[str, Any]) -> str | None:
+    """Return why a network does not run in integers of 8 bits, as its recipe asks.
+
+    Parameters are those of :func:`reason`. None if it does, or does not ask for it.
+    """
+    if recipe.precision != "int8" or numerics == INT8:
+        return None
+    own, limit = trials.get(str(INT8)), LARGEST_ERROR["int8"]
+    if own is None:
+        why = "they could not be tried here"
+    elif not own["error"] <= limit:
+        why = f"they change its logits by {own['error']:.2g} of their deviation, more than {limit}"
+    else:
+        why = "they are not clearly faster on this computer"
+    return f"The network runs in {numerics} instead of 8-bit integers (int8): {why}."

@@ -4,8 +4,11 @@ A network is traced on a small image, converted, and kept in the user's cache
 folder under a hash of its weights and of all versions; converting takes about a
 second, reading back a tenth. It is compiled for each shape of tile.
 
+In integers of 8 bits it is kept apart (:mod:`unet_studio.inference.eight_bits`).
+
 The conversion calls OpenVINO's frontend for PyTorch by itself and not
-``openvino.convert_model``, which reports each use to its makers over the network.
+``openvino.convert_model``, which reports each use to its makers over the network, as
+its import would.
 """
 
 from __future__ import annotations
@@ -27,16 +30,18 @@ import torch
 
 from unet_studio.errors import BackendError, UNetStudioError
 from unet_studio.inference.cache import cache_folder
+from unet_studio.inference.eight_bits import eight_bits
 from unet_studio.inference.memory import is_out_of_memory
 from unet_studio.inference.precision import prepare
+from unet_studio.inference.silent_openvino import import_openvino
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unet_studio.models.model import Model
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _POLL_MS = 50
 _KEPT_SHAPES = 2  # compiled; each holds memory for its activations
 _KEPT_NETWORKS = 8  # on the disk
@@ -45,7 +50,7 @@ _FILES = ("network.xml", "network.bin")
 
 def runs_in(precision: str) -> bool:
     """Whether the processor computes in a precision, as OpenVINO sees it."""
-    import openvino
+    openvino = import_openvino()
 
     found = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return _CAPABILITIES[precision] in found
@@ -58,7 +63,7 @@ class OpenVinoNetwork:
     ----------
     model : Model
         Left as it is.
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
     check : callable
         Called about 20 times a second while the network runs. What it raises stops it
         before its next layer.
@@ -79,7 +84,7 @@ class OpenVinoNetwork:
             )
         self._check = check
         self._name = model.card.name
-        self._graph = converted(model)
+        self._graph = converted(model, precision, check)
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -97,7 +102,7 @@ class OpenVinoNetwork:
         BackendError
             If OpenVINO fails for anything but want of memory.
         """
-        import openvino
+        openvino = import_openvino()
 
         image = openvino.Tensor(tensor.contiguous().numpy(), shared_memory=True)
         with _explained(self._name):
@@ -115,7 +120,7 @@ class OpenVinoNetwork:
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
     def _request(self, shape: tuple[int, ...]) -> Any:
-        import openvino
+        openvino = import_openvino()
 
         request = self._requests.pop(shape, None)
         if request is None:
@@ -128,28 +133,45 @@ class OpenVinoNetwork:
         return request
 
 
-def converted(model: Model) -> Any:
+def converted(
+    model: Model, precision: str = "float32", check: Callable[[], None] = lambda: None
+) -> Any:
     """Return a model's network as an OpenVINO graph of any image size, from the cache if it can.
 
     Parameters
     ----------
     model : Model
+    precision : str
+        "int8" gives one in integers; all others the one in float32.
+    check : callable
+        Called 20 times a second while the network is turned into integers, which takes
+        several seconds.
 
     Raises
     ------
     BackendError
         If it can not be converted.
     """
-    folder = cache_folder() / "openvino" / _digest(model)
+    digest = digest_of(model)
+    folder = cache_folder() / "openvino" / digest
+    if precision == "int8":
+        folder = folder.with_name(f"{digest}-int8-{version('nncf')}")
     graph = _read(folder)
     if graph is None:
-        with _explained(model.card.name):
-            graph = _convert(model)
+        card = model.card
+        if precision == "int8":
+            whole = converted(model)
+            with _explained(card.name):
+                graph = eight_bits(whole, card.name, card.in_channels, card.strides, check)
+        else:
+            with _explained(card.name):
+                graph = _convert(model)
         _keep(graph, folder)
     return graph
 
 
 def _convert(model: Model) -> Any:
+    import_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -168,7 +190,7 @@ def _convert(model: Model) -> Any:
         return frontend.convert(frontend.load(decoder))
 
 
-def _digest(model: Model) -> str:
+def digest_of(model: Model) -> str:
     """Return a hash of all that a converted network depends on."""
     digest = hashlib.sha256()
     for package in ("napari-unet-studio", "torch", "openvino"):
@@ -183,7 +205,7 @@ def _digest(model: Model) -> str:
 
 def _read(folder: Path) -> Any:
     """Return the graph that a folder of the cache holds; None if it is not whole."""
-    import openvino
+    openvino = import_openvino()
 
     try:
         sums = json.loads((folder / "sums.json").read_text(encoding="utf-8"))
@@ -198,7 +220,7 @@ def _read(folder: Path) -> Any:
 
 def _keep(graph: Any, folder: Path) -> None:
     """Put a graph into the cache. One that can not be written only costs time."""
-    import openvino
+    openvino = import_openvino()
 
     scratch = None
     try:

@@ -24,8 +24,9 @@ from unet_studio.inference.blending import BlendedSlabs
 from unet_studio.inference.choice import (
     as_record,
     choose,
+    not_in_integers,
     planned_device,
-    remembered,
+    trials_of,
 )
 from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import open_devices
@@ -132,6 +133,10 @@ def predict_steps(
     if not len(scaling.constant_channels) == len(scaling.gain):
         check = token.raise_if_cancelled
         numerics = choose(model, devices[0], plan.recipe, plan.network_pixels, check)
+        tried = as_record(trials_of(model, used[0], plan.recipe))
+        if notice := not_in_integers(numerics, plan.recipe, tried):
+            warnings.append(notice)
+            yield Warned(notice)
         stop = LinkedToken(token)
         intake = Intake(scaling, plan.channel_map)
         executors = make_executors(model, plan, devices, numerics, keep, stop, intake)
@@ -146,7 +151,7 @@ def predict_steps(
             warnings.append(lost_warning(bad, plan))
             yield Warned(warnings[-1])
     seconds = time.perf_counter() - began
-    trials = as_record(remembered(model.card, used[0]))
+    trials = as_record(trials_of(model, used[0], plan.recipe))
     record = run_record(plan, model, scaling, used, numerics, trials, seconds, warnings)
     kind = "classes" if isinstance(keep, Decision) else keep
     return Prediction(output, axes, model.card, plan.info, record, tuple(warnings), kind)

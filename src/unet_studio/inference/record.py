@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unet_studio.recipe import ObjectsMethod
 
 _RECORDED_PACKAGES = ("napari-unet-studio", "torch", "numpy", "scipy", "scikit-image")
-_OPTIONAL_PACKAGES = ("openvino",)
+_OPTIONAL_PACKAGES = ("openvino", "nncf")
 
 
 def installed_versions() -> dict[str, str]:

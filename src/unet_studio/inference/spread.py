@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from unet_studio.events import CancelToken
 from unet_studio.images.normalisation import Scaling
-from unet_studio.inference.choice import as_record, choose, planned_device, remembered
+from unet_studio.inference.choice import (
+    as_record,
+    choose,
+    not_in_integers,
+    planned_device,
+    trials_of,
+)
 from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import open_devices
 from unet_studio.inference.executor import Executor, Keep
@@ -97,7 +103,9 @@ def survey(volume: Volume, model: Model, plan: RunPlan, keep: Keep) -> Survey:
     warnings += intensity_warnings(scaling, plan)
     numerics = choose(model, devices[0], plan.recipe, plan.network_pixels)
     device = str(devices[0])
-    trials = as_record(remembered(model.card, device))
+    trials = as_record(trials_of(model, device, plan.recipe))
+    if unmet := not_in_integers(numerics, plan.recipe, trials):
+        warnings.append(unmet)
     return Survey(plan, scaling, numerics, keep, device, tuple(warnings), trials)
 
 

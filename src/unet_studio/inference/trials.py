@@ -37,7 +37,8 @@ class Numerics:
     Attributes
     ----------
     backend : {"torch", "openvino"}
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
+        Integers in OpenVINO alone.
     """
 
     backend: str = "torch"
@@ -142,7 +143,7 @@ def _try(
         for way in ways:
             check()
             with suppress(BackendError):
-                run, logits, startup = _ready(model, device, way, image)
+                run, logits, startup = _ready(model, device, way, image, check)
                 expected = logits if expected is None else expected
                 scale = expected.std().clamp(min=1e-12)
                 error = float((logits - expected).abs().mean() / scale)
@@ -171,7 +172,11 @@ def _race(runs: dict[str, _Run], check: Callable[[], None]) -> dict[str, list[fl
 
 
 def _ready(
-    model: Model, device: torch.device, way: Numerics, image: torch.Tensor
+    model: Model,
+    device: torch.device,
+    way: Numerics,
+    image: torch.Tensor,
+    check: Callable[[], None],
 ) -> tuple[_Run, torch.Tensor, float]:
     """Return what runs a network, its float32 logits, and how long it took to start.
 
@@ -182,7 +187,7 @@ def _ready(
     if way.backend == "openvino":
         from unet_studio.inference.openvino import OpenVinoNetwork, converted
 
-        converted(model)
+        converted(model, way.precision, check)
         began = time.perf_counter()
         compiled = OpenVinoNetwork(model, way.precision)
         logits = compiled(image)

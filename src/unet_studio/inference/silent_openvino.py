@@ -1,0 +1,28 @@
+"""OpenVINO, imported without a word to its makers."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_REPORTER = "openvino_telemetry"
+
+
+def import_openvino() -> Any:
+    """Return the package ``openvino``.
+
+    Its import forks the process and reports itself over the network, unless what it
+    reports with is not installed; so that is hidden from it meanwhile.
+    """
+    if "openvino" not in sys.modules:
+        there = sys.modules.get(_REPORTER)
+        sys.modules[_REPORTER] = None  # type: ignore[assignment]
+        try:
+            import openvino
+        finally:
+            del sys.modules[_REPORTER]
+            if there is not None:
+                sys.modules[_REPORTER] = there
+    import openvino
+
+    return openvino
