@@ -39,3 +39,25 @@ def test_three_planes_are_offered_for_stacks_alone(open_studio, blob_image, qtbo
     labels = viewer.layers[-1]
     assert labels.data.shape == stack.data.shape
     assert labels.metadata["unet_studio"]["planes"]["names"] == ["XY", "XZ", "YZ"]
+
+
+def test_integers_are_in_the_recipe_and_in_the_forecast(open_studio, blob_image):
+    viewer, studio = open_studio()
+    viewer.add_image(blob_image(), name="cells")
+    tab = studio.tab
+    assert not tab.input.integers_box.isHidden()
+    tab.input.integers_box.click()
+    tab.update_forecast()
+    assert tab._plan.recipe.precision == "int8"
+    assert "on cpu in int8 with OpenVINO" in tab.forecast.text()
+    tab.input.integers_box.click()
+    tab.update_forecast()
+    assert tab._plan.recipe.precision == "auto"
+
+
+def test_integers_are_not_offered_where_they_can_not_run(open_studio, monkeypatch):
+    from unet_studio.gui import input_form
+
+    monkeypatch.setattr(input_form, "has_quantiser", lambda: False)
+    _, studio = open_studio()
+    assert studio.tab.input.integers_box.isHidden()

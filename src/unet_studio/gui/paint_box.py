@@ -146,7 +146,7 @@ class PaintBox(QGroupBox):
     def _hide_rows(self) -> None:
         """Training has no use for how a prediction is cut up and averaged."""
         form = self.input
-        for field in (form.quality_box, form.flips_box, form.planes_box):
+        for field in (form.quality_box, form.flips_box, form.planes_box, form.integers_box):
             form.show_row(field, False)
 
 

@@ -24,6 +24,7 @@ def recipe_of(
         tiling=Tiling(quality=choice.quality),
         flips=choice.flips,
         planes=choice.planes,
+        precision="int8" if choice.integers else "auto",
         objects=objects,
         measure=measure,
         device=model.device,
