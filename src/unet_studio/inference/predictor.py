@@ -23,8 +23,6 @@ from unet_studio.images.volume import Volume
 from unet_studio.inference.blending import BlendedSlabs
 from unet_studio.inference.choice import (
     as_record,
-    choose,
-    not_in_integers,
     planned_device,
     trials_of,
 )
@@ -37,6 +35,7 @@ from unet_studio.inference.plan import RunPlan, spatial_axes
 from unet_studio.inference.planes import Fill, average_views
 from unet_studio.inference.prediction import Prediction
 from unet_studio.inference.record import run_record
+from unet_studio.inference.settling import settle_steps
 from unet_studio.inference.tiling import Tile
 from unet_studio.inference.trials import Numerics
 from unet_studio.inference.writing import MOST_THREADS, Writer
@@ -131,15 +130,11 @@ def predict_steps(
         axes = axes.without("C")
     numerics, used = Numerics(), [str(devices[0])]
     if not len(scaling.constant_channels) == len(scaling.gain):
-        check = token.raise_if_cancelled
-        numerics = choose(model, devices[0], plan.recipe, plan.network_pixels, check)
-        tried = as_record(trials_of(model, used[0], plan.recipe))
-        if notice := not_in_integers(numerics, plan.recipe, tried):
-            warnings.append(notice)
-            yield Warned(notice)
+        settled = yield from settle_steps(model, devices[0], plan, token.raise_if_cancelled)
+        warnings += settled.warnings
         stop = LinkedToken(token)
         intake = Intake(scaling, plan.channel_map)
-        executors = make_executors(model, plan, devices, numerics, keep, stop, intake)
+        executors = make_executors(model, plan, devices, settled.numerics, keep, stop, intake)
         run = TileRun(volume, model.card, plan, scaling, executors, keep)
         bad = yield from run.fill(output, axes.names, token, stop)
         if plan.views:

@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_studio.events import CancelToken
 from unet_studio.images.normalisation import Scaling
-from unet_studio.inference.choice import (
-    as_record,
-    choose,
-    not_in_integers,
-    planned_device,
-    trials_of,
-)
+from unet_studio.inference.choice import planned_device
 from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import open_devices
 from unet_studio.inference.executor import Executor, Keep
@@ -36,6 +30,7 @@ from unet_studio.inference.predictor import (
     scaling_of,
 )
 from unet_studio.inference.record import run_record
+from unet_studio.inference.settling import settle
 from unet_studio.inference.trials import Numerics
 
 if TYPE_CHECKING:
@@ -101,12 +96,10 @@ def survey(volume: Volume, model: Model, plan: RunPlan, keep: Keep) -> Survey:
     scaling = scaling_of(volume, model.card, plan)
     warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
     warnings += intensity_warnings(scaling, plan)
-    numerics = choose(model, devices[0], plan.recipe, plan.network_pixels)
+    settled = settle(model, devices[0], plan)
+    warnings += settled.warnings
     device = str(devices[0])
-    trials = as_record(trials_of(model, device, plan.recipe))
-    if unmet := not_in_integers(numerics, plan.recipe, trials):
-        warnings.append(unmet)
-    return Survey(plan, scaling, numerics, keep, device, tuple(warnings), trials)
+    return Survey(plan, scaling, settled.numerics, keep, device, tuple(warnings), settled.trials)
 
 
 class TilePainter:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from unet_studio.errors import BackendError, Cancelled
-from unet_studio.events import CancelToken, Warned
+from unet_studio.events import CancelToken, Started, Warned
 from unet_studio.images.volume import as_volume
 from unet_studio.inference import choice
 from unet_studio.inference import eight_bits as module
@@ -57,7 +57,11 @@ def test_hardly_a_decision_changes_and_tiles_equal_the_whole(monkeypatch, model)
     tried(monkeypatch, 0.5e-6, 0.02)
     image = read_sample("nuclei_fluorescence")[:384, :400]
     expected = predict(image, model, device="cpu", backend="torch", precision="float32")
-    whole = predict(image, model, keep="logits", **OPTIONS)
+    said = []
+    whole = predict(image, model, keep="logits", on_event=said.append, **OPTIONS)
+    stages = [event.stage for event in said if isinstance(event, Started)]
+    assert "trying out 8-bit integers" in stages
+    assert stages[-1] == "predicting"
     # By now it lies in the cache.
     monkeypatch.setattr(module, "_run", lambda *_: pytest.fail("quantised again"))
     tiled = predict(image, model, keep="logits", tiling={"tile": 288}, **OPTIONS)

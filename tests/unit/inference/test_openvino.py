@@ -11,7 +11,7 @@ from torch import nn
 from unet_studio.errors import BackendError, Cancelled
 from unet_studio.events import CancelToken, Warned
 from unet_studio.inference import openvino as backend
-from unet_studio.inference import predictor
+from unet_studio.inference import settling
 from unet_studio.inference.choice import Numerics
 from unet_studio.models.model import Model, load_model
 from unet_studio.models.presets import new_model
@@ -157,7 +157,7 @@ def test_what_openvino_can_not_run_is_run_by_torch(model, monkeypatch):
     strange = Model(model.card, Strange(model.network).eval())
     with pytest.raises(BackendError, match="not for tracing"):
         predict(IMAGE, strange, backend="openvino", **OPTIONS)
-    monkeypatch.setattr(predictor, "choose", lambda *_: Numerics("openvino"))
+    monkeypatch.setattr(settling, "choose", lambda *_: Numerics("openvino"))
     said = []
     result = predict(IMAGE, strange, on_event=said.append, **OPTIONS)
     assert result.record["backend"] == "torch"
