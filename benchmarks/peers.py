@@ -268,5 +268,6 @@ METHODS: tuple[Method, ...] = (
     ),
     *(_ours(q, p) for q in ("exact", "balanced") for p in ("float32", "bfloat16")),
     *(_ours(q, "auto") for q in ("balanced", "fast")),
+    *(_ours(q, "int8", "openvino") for q in ("exact", "balanced")),
     *(_ours(q, "auto", "auto") for q in ("exact", "balanced", "fast")),
 )  # fmt: skip
