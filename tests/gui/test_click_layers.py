@@ -291,13 +291,13 @@ def test_annotations_that_do_not_fit_into_memory_are_refused_with_advice():
     from unet_studio.errors import ClickError
     from unet_studio.gui.click_source import ClickSource
     from unet_studio.gui.click_state import Setup
-    from unet_studio.training.annotations import sparse
+    from unet_studio.training.annotations import take_pixels
 
     shape = (2**30, 512, 512)  # no memory is taken by pixels that are all the same one
     image = Image(
         np.broadcast_to(np.uint8(9), shape), axis_labels=("z", "y", "x"), contrast_limits=(0, 255)
     )
-    found = sparse(np.array([[2**29, 3, 4]]), np.array([2]), shape, "ZYX", "objects")
+    found = take_pixels(np.array([[2**29, 3, 4]]), np.array([2]), shape, "ZYX", "objects")
     with pytest.raises(ClickError, match=r"not enough memory for annotations .* Open the part"):
         ClickSource(Setup(image, None, None, None)).annotations_layer(found)
 

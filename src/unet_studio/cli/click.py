@@ -110,10 +110,13 @@ def click_command(
         _write(session, output, journal)
         return
     session = ClickSession(image, model or "clicks", labels=start, **options)
+    told = _say_notices(session)
     own = session.canvas.axes
     groups = read_groups(clicks, own) if clicks else (group_of(positive, negative),)
-    failed = [g.name for g in groups if not _click(session, g, follow, policy)]
-    _say_notices(session)
+    try:
+        failed = [g.name for g in groups if not _click(session, g, follow, policy)]
+    finally:
+        _say_notices(session, told)
     if len(failed) < len(groups):
         _write(session, output, journal)
     if failed:
@@ -172,9 +175,11 @@ def _click(session: ClickSession, group: Group, follow: bool, policy: str) -> bo
     return True
 
 
-def _say_notices(session: ClickSession) -> None:
-    for text in session.notices:
+def _say_notices(session: ClickSession, told: int = 0) -> int:
+    """Say what there is to say of a session, after what was told; return how much that is."""
+    for text in session.notices[told:]:
         warn(text)
+    return len(session.notices)
 
 
 def _write(session: ClickSession, output: Path, journal: Path | None) -> None:

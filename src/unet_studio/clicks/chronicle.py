@@ -13,7 +13,7 @@ from unet_studio.clicks.objects import ClickedObject, Step, digest, digest_of
 
 
 class Chronicle:
-    """Keeps the object that is being clicked, and writes down whatever changes it.
+    """Keeps the object that is being clicked, and writes down what the user does to it.
 
     Parameters
     ----------

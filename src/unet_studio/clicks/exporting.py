@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from unet_studio.axes import CANONICAL
 from unet_studio.clicks.commit import Edit
-from unet_studio.training.annotations import BACKGROUND, Annotations, sparse
+from unet_studio.training.annotations import BACKGROUND, Annotations, take_pixels
 
 
 def annotations_of(labels: Any, axes: str, edits: Sequence[Edit], ring: int = 2) -> Annotations:
@@ -51,7 +51,7 @@ def annotations_of(labels: Any, axes: str, edits: Sequence[Edit], ring: int = 2)
     flat = np.array(sorted(known), np.int64)
     places = np.stack(np.unravel_index(flat, shape), axis=1)
     values = np.array([known[int(i)] for i in flat], np.int64)
-    return sparse(places, values, shape, order, "objects")
+    return take_pixels(places, values, shape, order, "objects")
 
 
 def _committed(edits: Sequence[Edit]) -> list[tuple[Any, int]]:

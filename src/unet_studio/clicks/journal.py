@@ -147,9 +147,13 @@ def replay(
     for number, entry in enumerate(entries[1:], 2):
         _DO[entry["do"]](session, entry)
         if session.entries[-1].get("result") != entry.get("result"):
+            devices = [str(found.get("device", "another device")) for found in (header, own)]
+            moved = f" It was written on {devices[0]}, this is {devices[1]}."
             raise ClickError(
                 f"Line {number} of the journal ({entry['do']}) gave another result here. The "
                 "image or the computer's numerics have changed."
+                + moved
+                * (devices[0] != devices[1])
             )
     return session
 

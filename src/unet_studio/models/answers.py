@@ -40,7 +40,7 @@ def accept(answer: Answer, partial: PartialFile, wanted: Wanted) -> int | None:
     Parameters
     ----------
     answer : Answer
-        To a wanted for what ``partial`` lacks.
+        To a request for what ``partial`` lacks.
     partial : PartialFile
         Emptied if the answer does not continue it; the answer's validator is noted.
     wanted : Wanted

@@ -162,31 +162,44 @@ def annotate(
         If the array holds no labels, or a box lies outside.
     """
     labels = np.asarray(labels)
+    axes, order = _checked_axes(labels, axes)
+    boxes = [_ordered_box(box, axes, order, labels.shape) for box in complete]
+    labels = rearrange(labels, axes, order)
+    places = np.argwhere(labels)
+    values = _whole_numbers(labels[tuple(places.T)])
+    painted = values != UNKNOWN  # another thread may have erased some meanwhile
+    places, values = places[painted], values[painted]
+    if mode == "objects" and background != BACKGROUND:
+        values = np.where(values == background, BACKGROUND, values + 1)
+    found = take_pixels(places, values, labels.shape, order, mode)
+    return replace(found, complete=tuple(boxes))
+
+
+def _checked_axes(labels: NDArray[Any], axes: str | None) -> tuple[str, str]:
+    """Return the axes of an array of labels, and the order in which annotations have them."""
     if labels.dtype.kind not in "biu":
         raise AnnotationError(
             f"The annotations hold values of type {labels.dtype}; labels are whole numbers "
             "(0 not annotated, 1 background). Paint in a Labels layer."
         )
-    if labels.size and int(labels.min()) < 0:
-        raise AnnotationError("The annotations hold negative numbers; labels start at 0.")
-    if mode not in ("classes", "objects"):
-        raise AnnotationError(f"The mode is {mode!r}; it can be 'classes' or 'objects'.")
     axes = axes or {2: "YX"}.get(labels.ndim, "")
     if len(axes) != labels.ndim:
         raise AnnotationError(
             f"The annotations have {labels.ndim} dimensions; say which they are, such as ZYX."
         )
-    order = "".join(a for a in "TZYX" if a in axes)
-    boxes = [_ordered_box(box, axes, order, labels.shape) for box in complete]
-    labels = rearrange(labels, axes, order)
-    places = np.argwhere(labels)
-    values = labels[tuple(places.T)].astype(np.int64)
-    if mode == "objects" and background != BACKGROUND:
-        values = np.where(values == background, BACKGROUND, values + 1)
-    return replace(sparse(places, values, labels.shape, order, mode), complete=tuple(boxes))
+    return axes, "".join(a for a in "TZYX" if a in axes)
 
 
-def sparse(
+def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return labels as int64; refuse what annotations can not hold, before it wraps around."""
+    if len(values) and int(values.min()) < 0:
+        raise AnnotationError("The annotations hold negative numbers; labels start at 0.")
+    if len(values) and int(values.max()) >= np.iinfo(np.int32).max:
+        raise AnnotationError("The annotations hold numbers beyond 2147483646; renumber them.")
+    return values.astype(np.int64)
+
+
+def take_pixels(
     places: NDArray[np.integer[Any]],
     values: NDArray[np.integer[Any]],
     shape: tuple[int, ...],
@@ -210,10 +223,15 @@ def sparse(
     Raises
     ------
     AnnotationError
-        If a value is too large.
+        If there is no such mode.
+    ValueError
+        If a pixel lies outside, or they are not in order.
     """
-    if len(values) and int(values.max()) > np.iinfo(np.int32).max:
-        raise AnnotationError("The annotations hold numbers beyond 2147483647; renumber them.")
+    if mode not in ("classes", "objects"):
+        raise AnnotationError(f"The mode is {mode!r}; it can be 'classes' or 'objects'.")
+    # Raises for what lies outside.
+    if not (np.diff(np.ravel_multi_index(tuple(np.transpose(places)), shape)) > 0).all():
+        raise ValueError("pixels have to be in C order, each once")
     empty = np.zeros((0, len(shape)), np.int32)
     return Annotations(empty, empty[:, 0], shape, axes, mode).with_pixels(places, values)
 
@@ -256,20 +274,19 @@ def corrections(
     Raises
     ------
     AnnotationError
-        If the shapes differ.
+        If the shapes differ, or what was changed is no label.
     """
     if predicted.shape != corrected.shape:
         raise AnnotationError(
             f"The corrected labels have the shape {corrected.shape}, the predicted ones "
             f"{predicted.shape}. Correct a copy of the prediction itself."
         )
-    axes = axes or {2: "YX"}.get(corrected.ndim, "")
-    order = "".join(a for a in "TZYX" if a in axes)
+    axes, order = _checked_axes(corrected, axes)
     before, after = (rearrange(labels, axes, order) for labels in (predicted, corrected))
     # The whole array of what was edited would take more memory than the labels themselves.
     places = np.argwhere(before != after)
-    values = after[tuple(places.T)].astype(np.int64) + 1
-    return sparse(places, values, after.shape, order, mode)
+    values = _whole_numbers(after[tuple(places.T)]) + 1
+    return take_pixels(places, values, after.shape, order, mode)
 
 
 def annotations_on(

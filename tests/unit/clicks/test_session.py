@@ -368,6 +368,9 @@ def test_a_journal_of_another_image_is_refused(random_network, tmp_path):
         replay(image[:100], session.journal, random_network)
     with pytest.raises(ClickError, match="Line 2 of the journal .* another result"):
         replay(image // 2 + np.arange(130, dtype=np.uint8), session.journal, random_network)
+    moved = session.journal.replace('"device": "cpu"', '"device": "cuda:0"', 1)
+    with pytest.raises(ClickError, match=r"result .* written on cuda:0, this is cpu\."):
+        replay(image // 2 + np.arange(130, dtype=np.uint8), moved, random_network)
     with pytest.raises(ClickError, match="can not be read"):
         replay(image, tmp_path / "nothing.jsonl")
     (tmp_path / "bad.jsonl").write_text("{\n")

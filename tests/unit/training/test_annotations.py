@@ -17,6 +17,7 @@ from unet_studio.training.annotations import (
     annotations_on,
     check_annotations,
     corrections,
+    take_pixels,
 )
 from unet_studio.training.strokes_file import load_annotations, save_annotations
 
@@ -90,6 +91,27 @@ def test_of_a_corrected_copy_the_edited_pixels_are_known():
     predicted = np.array([[0, 0, 3, 3], [0, 4, 4, 3]])
     corrected = np.array([[0, 5, 3, 0], [0, 4, 4, 3]])
     assert corrections(predicted, corrected).dense().tolist() == [[0, 6, 0, 1], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("corrected", "options", "message"),
+    [
+        pytest.param(np.array([[0, -5]]), {}, "negative", id="negative"),
+        pytest.param(np.array([[0, 2**63 + 1]], np.uint64), {}, "beyond", id="too-large"),
+        pytest.param(np.array([[0, 2]]), {"mode": "nonsense"}, "'nonsense'", id="mode"),
+        pytest.param(np.array([[0, 2.5]]), {}, "whole numbers", id="no-labels"),
+        pytest.param(np.array([[[0, 2]]]), {}, "such as ZYX", id="axes"),
+    ],
+)
+def test_corrections_that_are_no_labels_are_refused(corrected, options, message):
+    with pytest.raises(AnnotationError, match=message):
+        corrections(np.zeros_like(corrected), corrected, **options)
+
+
+@pytest.mark.parametrize("places", [[[0, 5]], [[1, 0], [0, 0]], [[0, 1], [0, 1]]])
+def test_pixels_outside_or_out_of_order_are_refused(places):
+    with pytest.raises(ValueError, match=r"invalid entry|C order"):
+        take_pixels(np.array(places), np.ones(len(places), int), (4, 4), "YX", "objects")
 
 
 def test_a_few_corrections_take_no_more_memory_than_the_labels():
