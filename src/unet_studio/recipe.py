@@ -140,9 +140,9 @@ class Recipe(_Frozen):
         it is installed and measures faster with the same result.
     precision : {"auto", "float32", "bfloat16", "float16", "int8"}
         Numbers that the network computes in. "auto" takes the half-wide ones where
-        they measure faster on the device and hardly change the result. "int8" takes
-        integers of 8 bits, with OpenVINO on a CPU, where they measure faster and change the
-        logits by no more than a tenth of their deviation; else what "auto" takes.
+        they measure faster on the device and hardly change the result. "int8" means
+        integers of 8 bits, with OpenVINO on the CPU; a model whose logits they change by more
+        than a tenth of their deviation is refused.
     flips : bool or None
         Predict every tile in all its mirror images too, and average the logits: the
         result no longer depends on how the image lies, at 4 times (3D networks: 8 times)

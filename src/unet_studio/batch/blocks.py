@@ -65,7 +65,7 @@ class Order:
 
     def device(self) -> str:
         """Return the device of this worker."""
-        return device_here(self.recipe.device, self.spread)
+        return device_here(self.recipe, self.spread)
 
 
 def do_blocks(

@@ -172,5 +172,5 @@ def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult | ToSp
         If the worker sees another model file than the one the batch was started with.
     """
     model = loaded_model(job.recipe.model, job.model_sha256)
-    recipe = job.recipe.model_copy(update={"device": device_here(job.recipe.device, spread)})
+    recipe = job.recipe.model_copy(update={"device": device_here(job.recipe, spread)})
     return do_item(task, replace(job, recipe=recipe), model)

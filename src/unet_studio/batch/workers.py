@@ -14,6 +14,7 @@ from unet_studio.errors import ModelError
 if TYPE_CHECKING:
     from unet_studio.images.volume import Volume
     from unet_studio.models.model import Model
+    from unet_studio.recipe import Recipe
 
 
 @lru_cache(maxsize=1)  # once per worker process, not once per item
@@ -36,24 +37,25 @@ def loaded_model(reference: str, sha256: str) -> Model:
     return model
 
 
-def device_here(asked: str, spread: bool) -> str:
+def device_here(recipe: Recipe, spread: bool) -> str:
     """Return the device of the worker in whose process this runs.
 
     Parameters
     ----------
-    asked : str
-        That of the recipe.
+    recipe : Recipe
     spread : bool
         Take one GPU for each worker, if there are several. Workers that others started
         were given theirs by them.
     """
-    if not spread:
-        return asked
+    from unet_studio.inference.choice import only_on_cpu
+
+    if not spread or only_on_cpu(recipe):
+        return recipe.device
     from distributed import get_worker
 
     from unet_studio.inference.devices import likely_devices
 
-    return own_device(asked, get_worker().name, likely_devices())
+    return own_device(recipe.device, get_worker().name, likely_devices())
 
 
 def own_device(asked: str, worker: object, devices: Sequence[str]) -> str:

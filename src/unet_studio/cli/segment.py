@@ -78,7 +78,7 @@ def segment_command(
     precision: Annotated[
         str,
         typer.Option(
-            help="auto, float32, bfloat16, float16 or int8: numbers to compute in. int8, on a "
+            help="auto, float32, bfloat16, float16 or int8: numbers to compute in. int8, on the "
             "CPU, may change a few pixels in 1,000."
         ),
     ] = "auto",

@@ -55,7 +55,7 @@ class InputChoice:
     planes : {"xy", "three"}
         Planes of a stack that a 2D model looks at.
     integers : bool
-        Compute in integers of 8 bits where that is faster.
+        Compute in integers of 8 bits.
     further : tuple of napari image layers
         The model's second and later channels, where ``layer`` is the first.
     """
@@ -113,8 +113,9 @@ class InputForm(QWidget):
         self.integers_box = QCheckBox()
         self.integers_box.setAccessibleName("8-bit integers")
         self.integers_box.setToolTip(
-            "Compute in integers of 8 bits on the CPU, where that measures faster: a few pixels "
-            "in 1 000 may change. The first run with a model takes some ten seconds longer."
+            "Compute in integers of 8 bits on the CPU: most often faster than other numbers "
+            "there, and a few pixels in 1 000 may change. The first run with a model takes some "
+            "ten seconds longer."
         )
         self._form = form_layout(self)
         self._form.addRow("Layer", self.layer_box)

@@ -2,8 +2,8 @@
 
 That depends on the processor and the network, so it is measured on a tile, once
 per device and kind of network, and remembered. Torch is imported only to
-measure: a plan asks what is remembered before. Integers of 8 bits are tried only where a
-recipe asks for them, and once per network: what they change depends on its weights.
+measure: a plan asks what is remembered before. Integers of 8 bits are never chosen: a recipe
+asks for them, and then gets them or is refused, so that it means the same everywhere.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ SPEED_UP_BACKEND = 1.1
 # int8 gives 1e-2 to 4e-2 there; of two bundled models' decisions on images, 0.2 and 0.4 % change.
 LARGEST_ERROR = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-2, "int8": 0.1}
 INT8 = Numerics("openvino", "int8")
-# Who asks for integers gets them for small images too, so that parts are as the whole.
-_MANY_PIXELS = 10**9
 _INSTALL = 'pip install "napari-unet-studio[cpu]"'
 _INSTALL_INT8 = 'pip install "napari-unet-studio[int8]"'
 
@@ -73,25 +71,55 @@ def choose(
     Raises
     ------
     BackendError
-        If the recipe asks for a back end that can not run this model.
+        If the recipe asks for a back end or for integers that can not run this model, or
+        if integers change it too much.
     """
     if model.card.architecture in EMBEDDED:
         return _as_it_is(model.card, recipe)
     ways = candidates(device.type, recipe)
+    if ways == [INT8]:
+        return _integers(model, device, recipe, check)
     if len(ways) == 1:
         return ways[0]
-    trials = trials_of(model, str(device), recipe)
+    trials = remembered(model.card, str(device))
     if not trials:
-        integers = [INT8] if INT8 in ways else []
         try:
-            trials = try_out(model, device, [*candidates(device.type), *integers], check)
+            trials = try_out(model, device, candidates(device.type), check)
         except (RuntimeError, MemoryError):
             # No memory for the trial, or no such operation in that precision: the run itself
             # says what is wrong, if anything is. Tried again another time.
             return ways[0]
-        content = {name: asdict(trial) for name, trial in trials.items()}
-        _memory().set(_key(model.card, str(device), _weights(model, recipe)), content)
-    return decide(trials, ways, _MANY_PIXELS if INT8 in ways else pixels)
+        _remember(_key(model.card, str(device)), trials)
+    return decide(trials, ways, pixels)
+
+
+def _remember(key: str, trials: Mapping[str, Trial]) -> None:
+    _memory().set(key, {name: asdict(trial) for name, trial in trials.items()})
+
+
+def _integers(
+    model: Model, device: torch.device, recipe: Recipe, check: Callable[[], None]
+) -> Numerics:
+    """Return integers of 8 bits, once it is known that they change the logits little."""
+    from unet_studio.inference.openvino import converted
+
+    trials = trials_of(model, str(device), recipe)
+    if str(INT8) not in trials:
+        converted(model, INT8.precision, check)  # raises where a trial would leave them out
+        try:
+            trials = try_out(model, device, [*candidates(device.type), INT8], check)
+        except (RuntimeError, MemoryError):
+            return INT8  # the run itself says what is wrong; tried again another time
+        if str(INT8) in trials:
+            _remember(_key(model.card, str(device), _weights(model, recipe)), trials)
+    found, limit = trials.get(str(INT8)), LARGEST_ERROR["int8"]
+    if found is not None and not found.error <= limit:  # NaN, too
+        raise BackendError(
+            f"8-bit integers (int8) change the logits of the model {model.card.name!r} by "
+            f"{found.error:.2g} of their deviation, more than {limit:g}. Leave the precision to "
+            "auto."
+        )
+    return INT8
 
 
 def likely(card: ModelCard, device: str, recipe: Recipe, pixels: int) -> Numerics:
@@ -99,17 +127,15 @@ def likely(card: ModelCard, device: str, recipe: Recipe, pixels: int) -> Numeric
     if card.architecture in EMBEDDED:
         return _as_it_is(card, recipe)
     ways = candidates(kind_of(device), recipe)
-    if INT8 in ways:
-        return INT8
     return decide(remembered(card, first_of(device)), ways, pixels)
 
 
 def _as_it_is(card: ModelCard, recipe: Recipe) -> Numerics:
     """Return how a program runs that came with its model: as it was made."""
-    if recipe.backend == "openvino":
+    if only_on_cpu(recipe):
         raise BackendError(
             f"The model {card.name!r} is a program ({card.architecture}) that brings its own way "
-            "to be run. Leave the back end to auto."
+            "to be run. Leave back end and precision to auto."
         )
     return REFERENCE
 
@@ -154,24 +180,19 @@ def candidates(kind: str, recipe: Recipe | None = None) -> list[Numerics]:
     ------
     BackendError
         If the recipe asks for what is not installed or not possible.
-
-    Notes
-    -----
-    Integers are last: what else there is takes their place where they are no good.
     """
     backend = "auto" if recipe is None else recipe.backend
     precision = "auto" if recipe is None else recipe.precision
     check_backend(backend, kind)
     if precision == "int8":
-        _check_int8(backend, kind)
+        check_int8(backend, kind)
+        return [INT8]
     if backend == "auto":
         backends = ["torch", "openvino"] if kind == "cpu" and has_openvino() else ["torch"]
     else:
         backends = [backend]
-    chosen = precision not in ("auto", "int8")
-    precisions = [precision] if chosen else ["float32", *_half_wide(kind)]
-    ways = [Numerics(b, p) for p in precisions for b in backends]
-    return [*ways, INT8] if precision == "int8" else ways
+    precisions = [precision] if precision != "auto" else ["float32", *_half_wide(kind)]
+    return [Numerics(b, p) for p in precisions for b in backends]
 
 
 def planned_device(recipe: Recipe) -> str:
@@ -183,10 +204,16 @@ def planned_device(recipe: Recipe) -> str:
         If the device does not exist, or the back end can not run there.
     """
     chosen = recipe.device
-    on_cpu = recipe.backend == "openvino" or recipe.precision == "int8"
-    device = "cpu" if on_cpu and chosen == "auto" else likely_device(chosen)
+    device = "cpu" if only_on_cpu(recipe) and chosen == "auto" else likely_device(chosen)
     check_backend(recipe.backend, kind_of(device))
+    if recipe.precision == "int8":
+        check_int8(recipe.backend, kind_of(device))
     return device
+
+
+def only_on_cpu(recipe: Recipe) -> bool:
+    """Whether a recipe asks for what no GPU does."""
+    return recipe.backend == "openvino" or recipe.precision == "int8"
 
 
 def check_backend(backend: str, kind: str) -> None:
@@ -210,7 +237,13 @@ def check_backend(backend: str, kind: str) -> None:
         )
 
 
-def _check_int8(backend: str, kind: str) -> None:
+def check_int8(backend: str, kind: str) -> None:
+    """Refuse integers of 8 bits on a kind of device or in a back end that lacks them.
+
+    Raises
+    ------
+    BackendError
+    """
     if kind != "cpu" or backend == "torch":
         asked = f"the back end is {backend}" if kind == "cpu" else f"the device is {kind}"
         raise BackendError(
@@ -325,7 +358,7 @@ def reason(numerics: Numerics, recipe: Recipe, trials: Mapping[str, Any]) -> str
     trials : mapping
         As :func:`as_record` returns them.
     """
-    if recipe.precision != "int8" and "auto" not in (recipe.backend, recipe.precision):
+    if recipe.precision == "int8" or "auto" not in (recipe.backend, recipe.precision):
         return "asked for"
     own = trials.get(str(numerics))
     if own is None:
@@ -338,18 +371,23 @@ def reason(numerics: Numerics, recipe: Recipe, trials: Mapping[str, Any]) -> str
     )
 
 
-def not_in_integers(numerics: Numerics, recipe: Recipe, trials: Mapping[str, Any]) -> str | None:
-    """Return why a network does not run in integers of 8 bits, as its recipe asks.
+def slow_integers(recipe: Recipe, trials: Mapping[str, Any]) -> str | None:
+    """Return a warning if integers of 8 bits are asked for, but something else is faster.
 
-    Parameters are those of :func:`reason`. None if it does, or does not ask for it.
+    Parameters
+    ----------
+    recipe : Recipe
+    trials : mapping
+        As :func:`as_record` returns them.
     """
-    if recipe.precision != "int8" or numerics == INT8:
+    own = trials.get(str(INT8))
+    if recipe.precision != "int8" or own is None:
         return None
-    own, limit = trials.get(str(INT8)), LARGEST_ERROR["int8"]
-    if own is None:
-        why = "they could not be tried here"
-    elif not own["error"] <= limit:
-        why = f"they change its logits by {own['error']:.2g} of their deviation, more than {limit}"
-    else:
-        why = "they are not clearly faster on this computer"
-    return f"The network runs in {numerics} instead of 8-bit integers (int8): {why}."
+    best = max(trials, key=lambda name: trials[name]["speed"])
+    if best == str(INT8):
+        return None
+    times = trials[best]["speed"] / own["speed"]
+    return (
+        f"8-bit integers (int8) are not the fastest here: {best} is {times:.2g} times as fast. "
+        "Leave the precision to auto on this computer."
+    )

@@ -62,7 +62,9 @@ def eight_bits(
     """
     openvino = import_openvino()
     shape = [-(-_EDGES[len(strides)] // stride) * stride for stride in strides]
-    with tempfile.TemporaryDirectory(prefix="unet-studio-") as scratch:
+    # On Windows a file may be held a moment longer than its process lives.
+    folder = tempfile.TemporaryDirectory(prefix="unet-studio-", ignore_cleanup_errors=True)
+    with folder as scratch:
         openvino.save_model(graph, str(Path(scratch) / _GIVEN), compress_to_fp16=False)
         _run(scratch, name, [str(n) for n in (channels, *shape)], check)
         made = Path(scratch) / _MADE
@@ -81,10 +83,14 @@ def _bytes(path: Path) -> Any:
 def _run(folder: str, name: str, numbers: list[str], check: Callable[[], None]) -> None:
     """Quantise in another process; it is killed if ``check`` raises."""
     code = f"from {__name__} import main; main()"
-    command = [sys.executable, "-c", code, folder, *numbers]
+    # -P: nothing is imported from the current folder.
+    command = [sys.executable, "-P", "-c", code, folder, *numbers]
+    no_console = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # of Windows
     said = Path(folder) / "said.txt"
     with said.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, creationflags=no_console
+        )
         try:
             while process.poll() is None:
                 check()
@@ -94,9 +100,11 @@ def _run(folder: str, name: str, numbers: list[str], check: Callable[[], None]) 
             process.wait()
     if process.returncode:
         lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        # One that was killed, for want of memory most often, says nothing of it.
+        killed = process.returncode < 0 or not lines
+        why = f"it ended with {process.returncode}" if killed else lines[-1][:200]
         raise BackendError(
-            f"The model {name!r} can not be turned into 8-bit integers "
-            f"({lines[-1][:200] if lines else f'exit code {process.returncode}'}). Leave the "
+            f"The model {name!r} can not be turned into 8-bit integers ({why}). Leave the "
             "precision to auto."
         )
 
@@ -107,9 +115,12 @@ def main() -> None:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import nncf
     import openvino
+    import torch
 
     from unet_studio.models.seams import texture
 
+    # With more threads its sums, and with them the result, would be others.
+    torch.set_num_threads(1)
     folder, channels, *shape = sys.argv[1:]
     image = texture(int(channels), tuple(map(int, shape))).numpy()
     graph = openvino.Core().read_model(str(Path(folder) / _GIVEN))

@@ -204,7 +204,7 @@ class Executor:
                     ]
                 return self._transfer.get(parts)
         except BackendError as error:
-            if self._plan.recipe.backend != "auto":
+            if self._plan.recipe.backend != "auto" or self._plan.recipe.precision == "int8":
                 raise
             self.notices.append(f"{error} It is used now.")
         except (RuntimeError, MemoryError) as error:

@@ -44,7 +44,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _POLL_MS = 50
 _KEPT_SHAPES = 2  # compiled; each holds memory for its activations
-_KEPT_NETWORKS = 8  # on the disk
+_KEPT_NETWORKS = 16  # on the disk
 _FILES = ("network.xml", "network.bin")
 
 

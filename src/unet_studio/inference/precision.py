@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from unet_studio.models.card import ModelCard
 
-# Of networks in integers a part stays in float32.
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 2}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unet_studio.events import Event, Started, Warned
-from unet_studio.inference.choice import as_record, choose, not_in_integers, trials_of
+from unet_studio.inference.choice import as_record, choose, slow_integers, trials_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,12 +53,12 @@ def settle(
     Raises
     ------
     BackendError
-        If the recipe asks for a back end that can not run this model.
+        If the recipe asks for a back end or for integers that can not run this model.
     """
     numerics = choose(model, device, plan.recipe, plan.network_pixels, check)
     trials = as_record(trials_of(model, str(device), plan.recipe))
-    unmet = not_in_integers(numerics, plan.recipe, trials)
-    return Settled(numerics, trials, (unmet,) if unmet else ())
+    slow = slow_integers(plan.recipe, trials)
+    return Settled(numerics, trials, (slow,) if slow else ())
 
 
 def settle_steps(

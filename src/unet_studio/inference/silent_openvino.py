@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from threading import Lock
 from typing import Any
 
 _REPORTER = "openvino_telemetry"
+_importing = Lock()
 
 
 def import_openvino() -> Any:
@@ -14,15 +16,16 @@ def import_openvino() -> Any:
     Its import forks the process and reports itself over the network, unless what it
     reports with is not installed; so that is hidden from it meanwhile.
     """
-    if "openvino" not in sys.modules:
-        there = sys.modules.get(_REPORTER)
-        sys.modules[_REPORTER] = None  # type: ignore[assignment]
-        try:
-            import openvino
-        finally:
-            del sys.modules[_REPORTER]
-            if there is not None:
-                sys.modules[_REPORTER] = there
+    with _importing:
+        if "openvino" not in sys.modules:
+            there = sys.modules.pop(_REPORTER, None)
+            sys.modules[_REPORTER] = None  # type: ignore[assignment]
+            try:
+                import openvino
+            finally:
+                del sys.modules[_REPORTER]
+                if there is not None:
+                    sys.modules[_REPORTER] = there
     import openvino
 
     return openvino

@@ -189,7 +189,7 @@ def _ready(
 
         converted(model, way.precision, check)
         began = time.perf_counter()
-        compiled = OpenVinoNetwork(model, way.precision)
+        compiled = OpenVinoNetwork(model, way.precision, check)
         logits = compiled(image)
         startup = time.perf_counter() - began
         return partial(_call, compiled, image, device), logits, startup
