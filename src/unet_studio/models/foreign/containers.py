@@ -8,6 +8,7 @@ is, its first bytes say, not its name.
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _EXPORT = (
     "Where the model was made, save its weights alone: "
     "torch.save(model.state_dict(), 'weights.pt'), and import that file."
 )
+_KINDS = {"quantized": "quantised", "nested": "nested"}
 _AGAIN = "Copy or download it again."
 _OTHERS = (
     (b"\x89HDF", "an HDF5 file, as Keras writes them; only PyTorch weights can be used"),
@@ -225,8 +227,9 @@ def _load(path: Path, kind: str, device: str) -> Any:
             f"{'.'.join(map(str, _SAFE_TORCH))} or later, or convert the file to .safetensors."
         )
     try:
-        # From a stream: of a path, torch would believe the suffix.
-        with path.open("rb") as stream:
+        # From a stream: of a path, torch would believe the suffix. It warns of kinds of tensors
+        # that are refused afterwards, in our words.
+        with path.open("rb") as stream, warnings.catch_warnings(action="ignore"):
             return torch.load(stream, map_location=device, weights_only=True)
     except Exception as error:  # the unpickler of torch raises whatever it meets
         raise ModelError(_refusal(path, error)) from None
@@ -245,6 +248,13 @@ _REFUSALS: tuple[tuple[str, Callable[[Path, str], str]], ...] = (
         lambda path, _: (
             f"{path} was not written by torch.save, or by a very old one, and can not be opened "
             f"safely. {_EXPORT}"
+        ),
+    ),
+    (
+        r"aten::\w*?(quantized|nested)",  # they have no shape without their numbers
+        lambda path, kind: (
+            f"{path} holds {_KINDS[kind]} tensors, and is of a kind that can not be used. "
+            "Save the weights as float32."
         ),
     ),
 )
