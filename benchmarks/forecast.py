@@ -31,7 +31,8 @@ CASES = [
     ("random:resnet18?representation=binary", "YX", (2048, 2048), None),
     ("random:unet-tiny?ndim=3", "ZYX", (96, 192, 192), None),
 ]
-BACKENDS = ("torch", "openvino")
+# "int8" stands for integers in OpenVINO, the others for float32.
+BACKENDS = ("torch", "openvino", "int8")
 RESULTS = Path(__file__).parent / "results" / "memory_forecast.md"
 
 
@@ -52,12 +53,14 @@ def measure(index: int, backend: str) -> None:
 
     name, axes, shape, tile = CASES[index]
     model = load_model(name)
+    precision, backend = ("int8", "auto") if backend == "int8" else ("float32", backend)
     small = tuple(min(n, 64) for n in shape)
-    segment(synthetic(small), model, axes=axes)  # lazily loaded code does not count
+    # Lazily loaded code does not count.
+    segment(synthetic(small), model, axes=axes, device="cpu", precision=precision)
     image = synthetic(shape)
     volume = as_volume(image, axes)
     recipe = Recipe(
-        model=name, axes=axes, tiling=Tiling(tile=tile), device="cpu", precision="float32",
+        model=name, axes=axes, tiling=Tiling(tile=tile), device="cpu", precision=precision,
         backend=backend,
     )  # fmt: skip
     forecast = resolve(recipe, model.card, volume.info).memory_bytes
@@ -65,7 +68,7 @@ def measure(index: int, backend: str) -> None:
     # What making the image took does not count: the peak begins anew (see proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
     segment(
-        volume, model, axes=axes, tiling={"tile": tile}, device="cpu", precision="float32",
+        volume, model, axes=axes, tiling={"tile": tile}, device="cpu", precision=precision,
         backend=backend,
     )  # fmt: skip
     print(forecast, peak() - before)

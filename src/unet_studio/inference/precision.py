@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unet_studio.models.card import ModelCard
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 
 def prepare(
