@@ -89,7 +89,7 @@ def test_paint_train_adopt_segment_and_revert(open_refine, qtbot, run, notificat
 
     train(qtbot, tab)
     assert tab.card.isVisibleTo(tab)
-    assert len(tab.training.curve.losses) >= 2  # as many as a busy machine does in 2 s
+    assert len(tab.training.curve.losses) >= 1  # a busy machine does no more in 2 s
     assert tab.overlay.layer is not None
     assert (
         viewer.layers.selection.active.unique_id == layer.unique_id

@@ -24,7 +24,8 @@ PROBABILITY_BYTES = 2
 OBJECTS_BYTES_PER_PIXEL = 28
 # OpenVINO keeps fewer activations than torch does, but compiles the network first; torch's
 # convolutions of volumes need room beside them.
-_OPENVINO_ACTIVATIONS, _OPENVINO_BYTES = 0.7, 130 * 10**6
+_OPENVINO_ACTIVATIONS = 0.7
+_OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
 _TORCH_VOLUMES = 1.3
 _LABEL_BYTES = 4
 # Of an image that goes through the disk, objects are made in blocks of about this size.
@@ -95,7 +96,8 @@ def forecast(
     width = BYTES[numerics.precision]
     activations = int(card.bytes_per_pixel * tile * width / 4)
     if numerics.backend == "openvino":
-        activations = int(activations * _OPENVINO_ACTIVATIONS) + _OPENVINO_BYTES
+        compiled = _OPENVINO_BYTES_INT8 if numerics.precision == "int8" else _OPENVINO_BYTES
+        activations = int(activations * _OPENVINO_ACTIVATIONS) + compiled
     elif card.ndim == 3 and device == "cpu":
         activations = int(activations * _TORCH_VOLUMES)
     if flips:  # the sum, and what is turned back to be added to it
