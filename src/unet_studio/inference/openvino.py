@@ -31,6 +31,7 @@ import torch
 from unet_studio.errors import BackendError, UNetStudioError
 from unet_studio.inference.cache import cache_folder
 from unet_studio.inference.eight_bits import eight_bits
+from unet_studio.inference.fingerprint import digest_of
 from unet_studio.inference.memory import is_out_of_memory
 from unet_studio.inference.precision import prepare
 from unet_studio.inference.silent_openvino import import_openvino
@@ -188,19 +189,6 @@ def _convert(model: Model) -> Any:
         )
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
-
-
-def digest_of(model: Model) -> str:
-    """Return a hash of all that a converted network depends on."""
-    digest = hashlib.sha256()
-    for package in ("napari-unet-studio", "torch", "openvino"):
-        digest.update(f"{package} {version(package)}\n".encode())
-    digest.update(repr(model.network).encode())
-    digest.update(model.card.model_dump_json(include={"architecture", "options"}).encode())
-    for name, value in model.network.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:32]
 
 
 def _read(folder: Path) -> Any:
