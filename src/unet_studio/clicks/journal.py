@@ -144,16 +144,16 @@ def replay(
                 f"The journal was written with another {name}: {header[name]}, not {own[name]}. "
                 "Replay it with what it was written with."
             )
+    there = str(header.get("device", "another device"))
     for number, entry in enumerate(entries[1:], 2):
+        there = str(entry.get("device", there))  # from here on
         _DO[entry["do"]](session, entry)
         if session.entries[-1].get("result") != entry.get("result"):
-            devices = [str(found.get("device", "another device")) for found in (header, own)]
-            moved = f" It was written on {devices[0]}, this is {devices[1]}."
+            here = session.network.device
+            moved = f" It was written on {there}, this is {here}."
             raise ClickError(
                 f"Line {number} of the journal ({entry['do']}) gave another result here. The "
-                "image or the computer's numerics have changed."
-                + moved
-                * (devices[0] != devices[1])
+                "image or the computer's numerics have changed." + moved * (there != here)
             )
     return session
 
