@@ -139,7 +139,7 @@ def test_P13_bit_depth_does_not_matter(nuclei_image):
     reference = segment(eight).labels
     assert np.array_equal(segment(eight.astype(np.uint16) * 257).labels, reference)
     as_float = segment((eight / 255).astype(np.float32)).labels
-    assert (as_float > 0).sum() == pytest.approx((reference > 0).sum(), rel=1e-3)
+    assert (as_float != reference).mean() < 1e-4, "but for rounding at an edge"
 
 
 def test_P14_two_runs_are_equal(nuclei_image):
