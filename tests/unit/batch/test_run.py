@@ -121,6 +121,23 @@ def test_a_cluster_is_cancelled_without_waiting_for_what_it_does(images, tmp_pat
             release.set()
 
 
+def test_the_time_of_our_workers_is_not_spent_on_profiles_that_nobody_sees():
+    import contextlib
+
+    import dask
+    import distributed
+
+    from unet_studio.batch.cluster import _client
+
+    def profiles():
+        return dask.config.get("distributed.worker.profile.enabled")
+
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(_client(distributed, stack, 1, None))
+        assert list(client.run(profiles).values()) == [False]
+    assert profiles(), "what others do with dask in this process stays as it is"
+
+
 @pytest.mark.parametrize(
     ("asked", "taken"),
     [("auto", {"cuda:0", "cuda:1"}), ("cuda", {"cuda:0", "cuda:1"}), ("cpu", {"cpu"})],
