@@ -11,7 +11,7 @@ from unet_studio.gui.live_view import LiveView, visible_view
 from unet_studio.gui.refine_desk import RefineDesk, version_of
 from unet_studio.gui.refine_run import RefineRequest
 from unet_studio.models.files import read_card, weights_hash
-from unet_studio.training.annotation_check import check_annotations
+from unet_studio.training.annotations import check_annotations
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -23,7 +23,7 @@ from unet_studio.gui.refine_run import RefineResult, RefineRunner
 from unet_studio.gui.train_box import TrainBox
 from unet_studio.gui.verdict_card import VerdictCard
 from unet_studio.gui.versions_box import VersionsBox
-from unet_studio.training.annotation_check import class_names
+from unet_studio.training.annotations import class_names
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -16,8 +16,7 @@ from unet_studio.errors import AnnotationError, ModelError, RecipeError
 from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.inference.devices import lacking, open_devices
 from unet_studio.models.model import Model
-from unet_studio.training.annotation_check import check_annotations
-from unet_studio.training.annotations import Annotations, annotations_on
+from unet_studio.training.annotations import Annotations, annotations_on, check_annotations
 from unet_studio.training.course import Course, Judgement, make_lessons, prepare_course
 from unet_studio.training.fit import Fitted, fit_steps
 from unet_studio.training.fit_settings import FitSettings

@@ -11,11 +11,11 @@ from unet_studio.axes import Axes
 from unet_studio.errors import AnnotationError
 from unet_studio.images.volume import Volume, as_volume
 from unet_studio.models.card import ModelCard
-from unet_studio.training.annotation_check import check_annotations
 from unet_studio.training.annotations import (
     Box,
     annotate,
     annotations_on,
+    check_annotations,
     corrections,
     take_pixels,
 )
