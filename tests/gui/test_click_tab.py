@@ -140,7 +140,7 @@ def test_ctrl_z_in_the_labels_layer_is_naparis_own(started):
     hand.press("Z", CONTROL | SHIFT)
     assert set(np.unique(labels.data)) == {0, 1, 2}
     hand.press("Z", CONTROL)
-    hand.clicking.back_to_clicks()
+    hand.clicking.actions.back_to_clicks()
     hand.press("Z", CONTROL)  # the session's undo of the same commit finds nothing to do
     assert set(np.unique(labels.data)) == {0, 1}
 

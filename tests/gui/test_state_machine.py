@@ -75,7 +75,7 @@ class Walk(RuleBasedStateMachine):
             return
         row, column = PLACES[where % len(PLACES)]
         leading = (0,) * (len(tab.clicking.source.axes) - 2)
-        tab.clicking.click((*leading, min(row, 47), column), positive)
+        tab.clicking.actions.click((*leading, min(row, 47), column), positive)
         if then and tab.panel.buttons[then].isEnabled():
             tab.panel.buttons[then].click()
 

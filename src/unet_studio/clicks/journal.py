@@ -101,7 +101,7 @@ def read_journal(journal: str | Path) -> list[dict[str, Any]]:
 def replay(
     image: Any,
     journal: str | Path,
-    model: str | Path | Model | None = None,
+    model: str | Path | Model | ClickNetwork | None = None,
     *,
     labels: Any = None,
     **options: Any,
@@ -114,7 +114,7 @@ def replay(
         The image of that session.
     journal : str or Path
         What :attr:`ClickSession.journal` gave: a file, or the lines themselves.
-    model : str, Path or Model, optional
+    model : str, Path, Model or ClickNetwork, optional
         By default the one that the journal names.
     labels : array of int, optional
         What the labels held when the session began, if they were not empty. Written to.

@@ -16,9 +16,9 @@ from unet_studio.training.annotations import (
     annotate,
     annotations_on,
     check_annotations,
-    corrections,
     take_pixels,
 )
+from unet_studio.training.corrections import corrections
 from unet_studio.training.strokes_file import load_annotations, save_annotations
 
 BINARY = ModelCard(name="b", architecture="unet", in_channels=1, representation="binary")
