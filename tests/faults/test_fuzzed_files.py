@@ -225,6 +225,7 @@ MADE = [
     ("description", b"a: " + b"[" * 2_000), ("description", b"a: !!bool perhaps"),
     ("description", b"a: !!int ''"), ("description", b"a: !!float ''"),
     ("description", b"a: !!timestamp soon"),
+    ("package", package().replace(b"rdf.yaml", b"\0df.yaml")),
 ]  # fmt: skip
 
 
