@@ -229,7 +229,7 @@ MADE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "content"), MADE)
+@pytest.mark.parametrize(("kind", "content"), MADE, ids=range(len(MADE)))
 def test_S04_files_made_to_confuse_a_reader(kind, content, tmp_path):
     name, _, reader = READERS[kind]
     (tmp_path / name).write_bytes(content)
