@@ -13,6 +13,7 @@ import numpy as np
 
 from unet_studio.clicks.prompts import Patch
 from unet_studio.errors import ClickError
+from unet_studio.plain_json import parse_json
 
 if TYPE_CHECKING:
     from unet_studio.clicks.canvas import Canvas
@@ -87,7 +88,7 @@ def read_journal(journal: str | Path) -> list[dict[str, Any]]:
         except (OSError, UnicodeDecodeError) as error:
             raise ClickError(f"{name} can not be read: {error}. Check its name.") from error
     try:
-        entries = [json.loads(line) for line in text.splitlines() if line.strip()]
+        entries = [parse_json(line) for line in text.splitlines() if line.strip()]
         version = entries[0]["journal"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ClickError(

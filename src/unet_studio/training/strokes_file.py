@@ -57,7 +57,7 @@ def load_annotations(path: Path) -> Annotations:
         return _checked(header, places, values)
     except FileNotFoundError:
         raise AnnotationError(f"There are no annotations {path}. Check the name.") from None
-    except (*UNREADABLE_ZIP, KeyError, TypeError) as error:
+    except (*UNREADABLE_ZIP, LookupError, TypeError, ArithmeticError, MemoryError) as error:
         raise AnnotationError(
             f"The annotations {path} can not be read: {error}. The file is damaged or of another "
             "kind; use an earlier copy."
