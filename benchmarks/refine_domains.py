@@ -51,7 +51,7 @@ DOMAINS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """An image and its truth.
 

@@ -50,29 +50,37 @@ def report(path: Path) -> str:
 
 def _table(rounds: dict[Any, dict[str, Any]]) -> list[str]:
     lines = [
-        "| round | Dice | forest | difference | held back: before, after | kept | finding | steps "
-        "| s |",
+        "| round | Dice | of full labels | forest | difference | held back: before, after "
+        "| chance | kept | finding |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    full = rounds.get("full")
     for number, entry in sorted(rounds.items(), key=lambda item: str(item[0])):
         if "forest" not in entry:
             title = "base model" if number == 0 else "full labels"
-            lines.append(
-                f"| {title} | {entry['dice']:.3f} | | | | | | {entry.get('steps', '')} | |"
-            )
+            title += f" ({entry['steps']} steps)" if "steps" in entry else ""
+            ratio = _ratio(entry, full) if number == 0 else ""
+            lines.append(f"| {title} | {entry['dice']:.3f} | {ratio} | | | | | | |")
             continue
         verdict = entry["verdict"]
         forest, gap = "not run", ""
         if entry["forest"] is not None:
             forest, gap = f"{entry['forest']:.3f}", f"{entry['dice'] - entry['forest']:+.3f}"
         kept = verdict.get("kept")
-        judged = "" if verdict["old"] is None else f"{verdict['old']:.2f}, {verdict['new']:.2f}"
+        judged = chance = ""
+        if verdict["old"] is not None:
+            judged = f"{verdict['old']:.2f}, {verdict['new']:.2f} ({verdict['regions']})"
+            chance = f"{verdict['chance']:.3f}"
         lines.append(
-            f"| {number} | {entry['dice']:.3f} | {forest} | {gap} | {judged} | "
-            f"{'' if kept is None else f'{kept:.2f}'} | {verdict['finding']} | "
-            f"{entry['steps']} | {entry['training']:.0f} |"
+            f"| {number} | {entry['dice']:.3f} | {_ratio(entry, full)} | {forest} | {gap} | "
+            f"{judged} | {chance} | {'' if kept is None else f'{kept:.2f}'} | "
+            f"{verdict['finding']} |"
         )
     return lines
+
+
+def _ratio(entry: dict[str, Any], full: dict[str, Any] | None) -> str:
+    return "" if full is None else f"{entry['dice'] / full['dice']:.2f}"
 
 
 def _poison(entries: list[dict[str, Any]]) -> list[str]:
