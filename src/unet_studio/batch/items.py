@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What messages, manifest and table call it: its place in the input's tree."""
+        """What messages, manifest and table call it: its place in the input's tree.
+
+        No two items of a batch share it.
+        """
         return "/".join((*self.folder, self.stem + self.suffix))
 
 
@@ -104,6 +107,7 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
             if place not in seen:  # named twice, or reached on two ways
                 seen.add(place)
                 found.items += _images_of(file, folder)
+    found.items = _told_apart(found.items)
     if not found.items and not found.problems:
         results = f" but {found.results} results of earlier runs" if found.results else ""
         raise ImageError(
@@ -111,6 +115,21 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
             "PNG, JPEG)."
         )
     return found
+
+
+def _told_apart(items: Sequence[Item]) -> list[Item]:
+    """Give items of one name a number: a folder and a loose file may have the same place."""
+    given = {item.name for item in items}
+    names: set[str] = set()
+    apart = []
+    for item in items:
+        unique, number = item, 2
+        while unique.name in names or (unique is not item and unique.name in given):
+            unique, number = replace(item, stem=f"{item.stem}_{number}"), number + 1
+        names.add(unique.name)
+        apart.append(unique)
+    assert len(names) == len(items)
+    return apart
 
 
 def _expanded(text: str) -> Iterator[Path]:

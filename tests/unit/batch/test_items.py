@@ -56,6 +56,20 @@ def test_an_image_that_is_named_twice_is_done_once(tmp_path):
     assert len(names(tmp_path, tmp_path / "a.tif", f"{tmp_path}/*.tif")) == 1
 
 
+def test_no_two_items_share_a_name(tmp_path):
+    for name in ("p/x/a.tif", "q/x/a.tif", "q/x/a_2.tif", "q/b.tif"):
+        tiff(tmp_path / name)
+    loose = sorted(p for p in (tmp_path / "q").rglob("*.tif"))
+    found = find_items([tmp_path / "p" / "x", *loose], Path("/nowhere")).items
+    assert {i.name: i.path for i in found} == {
+        "x/a.tif": tmp_path / "p/x/a.tif",
+        "b.tif": tmp_path / "q/b.tif",
+        "x/a_3.tif": tmp_path / "q/x/a.tif",
+        "x/a_2.tif": tmp_path / "q/x/a_2.tif",
+    }
+    assert len(set(plan_targets(found, tmp_path / "out").values())) == 4
+
+
 def test_loops_fifos_and_dangling_links_do_no_harm(tmp_path):
     root = tmp_path / "in"
     tiff(root / "a.tif")
