@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unet_studio.batch.inputs import Problems, expand, is_passed_over, list_folder
 from unet_studio.errors import ImageError
-from unet_studio.images.atomic import PARTIAL, PREVIOUS
 from unet_studio.images.formats import format_of, is_zarr, split_suffix
 from unet_studio.images.readers import is_image
-from unet_studio.images.records import without_results
+from unet_studio.images.records import RECORD, is_record, without_results
 
 _LARGEST_ATTRIBUTES = 64 * 2**20
 
@@ -67,17 +67,18 @@ class Found:
 
     items: list[Item] = field(default_factory=list)
     results: int = 0
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    problems: Problems = field(default_factory=list)
 
 
 def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     """Find the images among files, folders, globs and lists.
 
     Folders are descended into, links followed once. Their tree is mirrored, and that of files
-    that are named, below the folder they share. Not taken: hidden files, results of
-    earlier runs (a run record beside them says so), and the output's own tree below an
-    input folder. Plates and collections of OME-Zarr give an item for each image in them,
-    an OME-TIFF of several images one for each.
+    that are named, below the folder they share. Results of earlier runs (a run record
+    beside them says so) are not taken, even if they are named; below folders and by patterns
+    neither are hidden files, the output's own tree, and what is no image. Plates and
+    collections of OME-Zarr give an item for each image in them, an OME-TIFF of several
+    images one for each.
 
     Parameters
     ----------
@@ -91,18 +92,19 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
         If an input does not exist, a glob fits nothing, or there is no image at all.
     """
     found = Found()
-    paths = list(dict.fromkeys(p.absolute() for text in inputs for p in _expanded(str(text))))
+    paths = expand(inputs, output, found.problems)
     roots = [p for p in paths if p.is_dir() and not is_zarr(p)]
     names = _root_names(roots)
-    loose = _mirrored([p for p in paths if p not in names])
+    files = [p for p in paths if p not in names and (paths[p] or _may_be_image(p))]
+    loose = _mirrored(_without_results(files, found))
     seen: set[str] = set()
     for path in paths:
         if path in names:
             prefix = (names[path],) if len(roots) + bool(loose) > 1 else ()
-            files = _below(path, prefix, output, found)
+            here = _below(path, prefix, output, found)
         else:
-            files = iter([(path, loose[path])])
-        for file, folder in files:
+            here = iter([(path, loose[path])] if path in loose else [])
+        for file, folder in here:
             place = os.path.realpath(file.parent) + os.sep + file.name
             if place not in seen:  # named twice, or reached on two ways
                 seen.add(place)
@@ -130,31 +132,6 @@ def _told_apart(items: Sequence[Item]) -> list[Item]:
         apart.append(unique)
     assert len(names) == len(items)
     return apart
-
-
-def _expanded(text: str) -> Iterator[Path]:
-    path = Path(text).expanduser()
-    if os.path.lexists(path):
-        yield path
-    elif text.startswith("@"):
-        yield from _listed(Path(text[1:]).expanduser())
-    elif glob.has_magic(text):
-        # pathlib's would refuse absolute patterns.
-        fitting = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-        if not fitting:
-            raise ImageError(f"Nothing is called like {text}. Check the pattern.")
-        yield from map(Path, fitting)
-    else:
-        raise ImageError(f"There is no file or folder {path}. Check the name.")
-
-
-def _listed(path: Path) -> Iterator[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"The list {path} can not be read: {error}.") from None
-    for line in filter(None, map(str.strip, lines)):
-        yield from _expanded(str(path.parent / Path(line).expanduser()))
 
 
 def _mirrored(files: Sequence[Path]) -> dict[Path, tuple[str, ...]]:
@@ -190,27 +167,36 @@ def _below(
         if real in visited or (real == own and folder != root):
             continue
         visited.add(real)
-        try:
-            everything = sorted(folder.iterdir())
-        except OSError as error:
-            found.problems.append((str(folder), f"{folder} can not be read: {error.strerror}."))
-            continue
+        everything = list_folder(folder, found.problems)
         kept = without_results(everything)
         found.results += sum(map(is_image, everything)) - sum(map(is_image, kept))
         below = []
         for path in kept:
-            if path.name.startswith(".") or PARTIAL in path.name or PREVIOUS in path.name:
+            if is_passed_over(path):
                 continue
-            if is_image(path) or _is_dangling(path):
+            if _may_be_image(path):
                 yield path, place
             elif path.is_dir():
                 below.append((path, (*place, path.name)))
         waiting += reversed(below)
 
 
-def _is_dangling(path: Path) -> bool:
-    """Whether it is a link to an image that is gone; it is reported, not passed over."""
-    return path.is_symlink() and not path.exists() and format_of(path) is not None
+def _without_results(files: Sequence[Path], found: Found) -> list[Path]:
+    """Leave out the results of earlier runs among files that were named, and count them."""
+    ours = {path for path in files if path.suffix == RECORD and is_record(path)}
+    for folder in {path.parent for path in files}:
+        with suppress(OSError):  # it can not be listed: there are no records to go by
+            results = set(folder.iterdir())
+            results.difference_update(without_results(results))
+            ours |= results
+    found.results += sum(is_image(path) for path in files if path in ours)
+    return [path for path in files if path not in ours]
+
+
+def _may_be_image(path: Path) -> bool:
+    """Whether it is an image, or a link to one that is gone: reported, not passed over."""
+    dangling = path.is_symlink() and not path.exists() and format_of(path) is not None
+    return is_image(path) or dangling
 
 
 def _images_of(path: Path, folder: tuple[str, ...]) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -49,6 +50,63 @@ def test_globs_lists_and_several_folders(tmp_path):
         names(f"{tmp_path}/*.png")
     with pytest.raises(ImageError, match="There is no file or folder"):
         names(tmp_path / "gone.tif")
+
+
+def result_of(image: Path, folder: Path) -> Path:
+    """A result as a run leaves it, with its record."""
+    labels = tiff(folder / f"{image.stem}_labels.tif")
+    record = {
+        "versions": {"napari-unet-studio": "1"}, "outputs": [labels.name], "input": str(image),
+    }  # fmt: skip
+    labels.with_name(labels.name + ".json").write_text(json.dumps(record))
+    return labels
+
+
+@pytest.mark.parametrize("out", ["raw", "raw/out", "elsewhere"])
+@pytest.mark.parametrize("pattern", ["raw/**/*.tif", "raw/**/*", "raw/*", "**/*.tif", "r*/**"])
+def test_patterns_take_no_results_and_nothing_but_images(tmp_path, out, pattern):
+    image = tiff(tmp_path / "raw" / "a.tif")
+    result_of(image, tmp_path / out)
+    tiff(tmp_path / "raw" / "out" / "unfinished_labels.tif")
+    (tmp_path / "raw" / "notes.txt").write_text("no image")
+    os.mkfifo(tmp_path / "raw" / "pipe.tif")
+    found = find_items([f"{tmp_path}/{pattern}"], tmp_path / "raw" / "out").items
+    assert [item.path for item in found] == [image]
+
+
+def test_results_that_are_named_are_left_out_and_counted(tmp_path):
+    image = tiff(tmp_path / "raw" / "a.tif")
+    labels = result_of(image, tmp_path / "raw")
+    (tmp_path / "raw" / "notes.txt").write_text("no image")
+    named = sorted((tmp_path / "raw").glob("*.t*"))
+    assert labels in named  # a shell writes a pattern out like this
+    found = find_items(named, tmp_path / "raw")
+    assert [item.path for item in found.items] == [image, tmp_path / "raw" / "notes.txt"]
+    assert found.results == 1
+    with pytest.raises(ImageError, match="but 1 results of earlier runs"):
+        find_items([labels], tmp_path / "raw")
+
+
+def test_a_pattern_may_begin_in_the_output_or_in_a_store(tmp_path):
+    tiff(tmp_path / "raw" / "sub" / "a.tif")
+    assert names(f"{tmp_path}/raw/**/*.tif", output=tmp_path / "raw") == ["a.tif"]
+    write_array(GREY, Axes("YX"), tmp_path / "p.ome.zarr")
+    (tmp_path / "p.ome.zarr").rename(tmp_path / "0")
+    (tmp_path / "plate.zarr" / "A").mkdir(parents=True)
+    (tmp_path / "plate.zarr" / ".zattrs").write_text("{}")
+    (tmp_path / "0").rename(tmp_path / "plate.zarr" / "A" / "0")
+    assert names(f"{tmp_path}/*.zarr/A/?") == ["0.ome.zarr"]
+    with pytest.raises(ImageError, match="Nothing is called like"):
+        names(f"{tmp_path}/**/0")  # what is in a store are its own affairs
+
+
+def test_a_pattern_ends_where_links_go_round(tmp_path):
+    tiff(tmp_path / "in" / "sub" / "a.tif")
+    for link in "xyz":
+        (tmp_path / "in" / link).symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "same").symlink_to(tmp_path / "in" / "sub")
+    assert len(names(f"{tmp_path}/in/**/*.tif")) == 1
+    assert len(names(f"{tmp_path}/in/**/**/a.tif")) == 1
 
 
 def test_an_image_that_is_named_twice_is_done_once(tmp_path):
