@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import os
@@ -49,6 +50,8 @@ def expand(inputs: Sequence[Path | str], output: Path, problems: Problems) -> di
 def list_folder(folder: Path, problems: Problems) -> list[Path]:
     """Return what is in a folder, sorted; one that can not be read becomes a problem."""
     try:
+        if not os.access(folder, os.X_OK):  # names can be listed, but nothing can be opened
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return sorted(folder.iterdir())
     except OSError as error:
         problems.append(unreadable(folder, error))
@@ -140,7 +143,11 @@ class _Search:
             waiting += [p for p in reversed(below) if not is_passed_over(p) and self._opens(p)]
 
     def _opens(self, path: Path) -> bool:
-        return path.is_dir() and not is_zarr(path)
+        try:
+            return path.is_dir() and not is_zarr(path)
+        except OSError as error:
+            self.problems.append(unreadable(path, error))
+            return False
 
     def _is_output(self, path: Path) -> bool:
         return bool(self.own) and os.path.realpath(path) == self.own

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unet_studio.batch.inputs import Problems, expand, is_passed_over, list_folder
+from unet_studio.batch.inputs import Problems, expand, is_passed_over, list_folder, unreadable
 from unet_studio.errors import ImageError
 from unet_studio.images.formats import format_of, is_zarr, split_suffix
 from unet_studio.images.readers import is_image
@@ -93,9 +93,11 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     """
     found = Found()
     paths = expand(inputs, output, found.problems)
-    roots = [p for p in paths if p.is_dir() and not is_zarr(p)]
+    kinds = {p: _kind(p, found.problems) for p in paths}
+    roots = [p for p, kind in kinds.items() if kind == "folder"]
     names = _root_names(roots)
-    files = [p for p in paths if p not in names and (paths[p] or _may_be_image(p))]
+    # What is no image is passed over, unless it was named: reading it says what it is.
+    files = [p for p, k in kinds.items() if k == "image" or (k == "other" and paths[p])]
     loose = _mirrored(_without_results(files, found))
     seen: set[str] = set()
     for path in paths:
@@ -108,8 +110,9 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
             place = os.path.realpath(file.parent) + os.sep + file.name
             if place not in seen:  # named twice, or reached on two ways
                 seen.add(place)
-                found.items += _images_of(file, folder)
+                found.items += _images_of(file, folder, found.problems)
     found.items = _told_apart(found.items)
+    found.problems = list(dict.fromkeys(found.problems))
     if not found.items and not found.problems:
         results = f" but {found.results} results of earlier runs" if found.results else ""
         raise ImageError(
@@ -169,14 +172,14 @@ def _below(
         visited.add(real)
         everything = list_folder(folder, found.problems)
         kept = without_results(everything)
-        found.results += sum(map(is_image, everything)) - sum(map(is_image, kept))
+        results = set(everything).difference(kept)
+        found.results += [_kind(path, found.problems) for path in results].count("image")
         below = []
-        for path in kept:
-            if is_passed_over(path):
-                continue
-            if _may_be_image(path):
+        for path in itertools.filterfalse(is_passed_over, kept):
+            kind = _kind(path, found.problems)
+            if kind == "image":
                 yield path, place
-            elif path.is_dir():
+            elif kind == "folder":
                 below.append((path, (*place, path.name)))
         waiting += reversed(below)
 
@@ -189,18 +192,35 @@ def _without_results(files: Sequence[Path], found: Found) -> list[Path]:
             results = set(folder.iterdir())
             results.difference_update(without_results(results))
             ours |= results
-    found.results += sum(is_image(path) for path in files if path in ours)
+    found.results += [_kind(path, found.problems) for path in ours.intersection(files)].count(
+        "image"
+    )
     return [path for path in files if path not in ours]
 
 
-def _may_be_image(path: Path) -> bool:
-    """Whether it is an image, or a link to one that is gone: reported, not passed over."""
-    dangling = path.is_symlink() and not path.exists() and format_of(path) is not None
-    return is_image(path) or dangling
+def _kind(path: Path, problems: Problems) -> str:
+    """Return "image", "folder", "other", or "" for what can not be looked at: a problem."""
+    try:
+        if path.is_dir():
+            return "image" if is_zarr(path) else "folder"
+        # A link to an image that is gone is reported by reading it, not passed over.
+        dangling = path.is_symlink() and not path.exists() and format_of(path) is not None
+        return "image" if dangling or is_image(path) else "other"
+    except OSError as error:
+        problems.append(unreadable(path, error))
+        return ""
 
 
-def _images_of(path: Path, folder: tuple[str, ...]) -> list[Item]:
+def _images_of(path: Path, folder: tuple[str, ...], problems: Problems) -> list[Item]:
     """Return an item for each image in a file or store."""
+    try:
+        return _opened(path, folder)
+    except OSError as error:
+        problems.append(unreadable(path, error))
+        return []
+
+
+def _opened(path: Path, folder: tuple[str, ...]) -> list[Item]:
     stem, suffix = split_suffix(path)
     if is_zarr(path):
         inside = _images_inside(path)
