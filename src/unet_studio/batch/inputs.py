@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fnmatch
 import glob
+import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,21 +86,45 @@ def _expanded(text: str, output: Path, problems: Problems) -> Iterator[tuple[Pat
 
 
 def _listed(path: Path, output: Path, problems: Problems) -> Iterator[tuple[Path, bool]]:
+    """Yield what the lines of a list stand for; those that can not be used become problems."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"The list {path} can not be read: {error}.") from None
-    for line in filter(None, map(str.strip, lines)):
-        yield from _expanded(str(path.parent / Path(line).expanduser()), output, problems)
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            yield from _of_line(line, path.parent, output, problems)
+        except ImageError as error:
+            problems.append((str(path), f"{path}, line {number}: {error}"))
+
+
+def _of_line(
+    line: str, folder: Path, output: Path, problems: Problems
+) -> Iterator[tuple[Path, bool]]:
+    path = folder / Path(line).expanduser()
+    if line.startswith("@") and not os.path.lexists(path):
+        raise ImageError(f"A list can not name another one ({line}). Give both on their own.")
+    if glob.has_magic(line) and not os.path.lexists(path):
+        # In the name of the list's own folder [1] is no pattern.
+        path = Path(glob.escape(str(folder))) / Path(line).expanduser()
+    yield from _expanded(str(path), output, problems)
 
 
 def _fitting(pattern: Path, output: Path, problems: Problems) -> list[Path]:
     parts = pattern.parts
-    fixed = next(n for n, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
+    plain = list(itertools.takewhile(lambda name: name is not None, map(_plain, parts)))
+    fixed, root = len(plain), Path(*filter(None, plain))
     own = os.path.realpath(output)
     search = _Search(own if own != os.path.realpath(root) else "", problems)
     return sorted(set(search.fitting(root, parts[fixed:])))
+
+
+def _plain(part: str) -> str | None:
+    """Return the one name that a part of a pattern stands for; None if it stands for many."""
+    name = re.sub(r"\[([?*[])\]", r"\1", part)
+    return name if glob.escape(name) == part else None
 
 
 @dataclass(frozen=True)
@@ -119,9 +145,9 @@ class _Search:
             # With nothing after it, it is all that is in the folder.
             for folder in self._tree(path) if rest else [path]:
                 yield from self.fitting(folder, rest)
-        elif not glob.has_magic(first):
-            if os.path.lexists(path / first):
-                yield from self.fitting(path / first, rest)
+        elif (name := _plain(first)) is not None:
+            if os.path.lexists(path / name):
+                yield from self.fitting(path / name, rest)
         elif os.path.isdir(path) and not self._is_output(path):  # noqa: PTH112 (never raises)
             for child in list_folder(path, self.problems):
                 hidden = child.name.startswith(".") and not first.startswith(".")

@@ -83,7 +83,9 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     Parameters
     ----------
     inputs : sequence of Path or str
-        ``@list.txt`` names a file with one input per line, relative to its folder.
+        ``@list.txt`` names a file with one input per line, relative to its folder. Empty
+        lines and those that begin with ``#`` are comments; what a line names and is not
+        there is a problem of its own.
     output : Path
 
     Raises

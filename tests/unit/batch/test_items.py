@@ -52,6 +52,30 @@ def test_globs_lists_and_several_folders(tmp_path):
         names(tmp_path / "gone.tif")
 
 
+def test_lines_of_a_list_that_can_not_be_used_are_named_and_the_rest_is_done(tmp_path):
+    folder = tmp_path / "data [1]"
+    for name in ("a.tif", "sub/b.tif", "@c.tif"):
+        tiff(folder / name)
+    lines = [
+        "# images of Monday",
+        "a.tif",
+        "",
+        "gone.tif",
+        "  sub/*.tif ",
+        "no/*.tif",
+        "@list.txt",
+    ]
+    (folder / "more.txt").write_text("\n".join([*lines, "@other.txt", "@c.tif"]))
+    found = find_items([f"@{folder}/more.txt"], folder / "sub")
+    assert [item.name for item in found.items] == ["a.tif", "sub/b.tif", "@c.tif"]
+    texts = [text for _, text in found.problems]
+    where = f"{folder / 'more.txt'}, line "
+    assert [text.removeprefix(where).split(":")[0] for text in texts] == ["4", "6", "7", "8"]
+    assert "gone.tif" in texts[0]
+    assert "Nothing is called like" in texts[1]
+    assert all("A list can not name another one" in text for text in texts[2:])
+
+
 def result_of(image: Path, folder: Path) -> Path:
     """A result as a run leaves it, with its record."""
     labels = tiff(folder / f"{image.stem}_labels.tif")
