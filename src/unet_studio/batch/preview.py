@@ -48,13 +48,13 @@ def look_at(tasks: Iterable[Task], recipe: Recipe, card: ModelCard) -> Iterator[
 def _look_at(task: Task, recipe: Recipe, card: ModelCard) -> Preview:
     from unet_studio.batch.inside import check_inside
     from unet_studio.batch.job import finished_record
+    from unet_studio.batch.opening import open_image
     from unet_studio.batch.results import explain
-    from unet_studio.images.readers import read_image
     from unet_studio.inference.plan import resolve
 
     item, labels = task.item, str(task.inside or task.target)
     try:
-        info = read_image(item.path, recipe.axes, series=item.series).info
+        info = open_image(item, recipe.axes).info
         plan = resolve(recipe, card, info)
         if task.inside is not None:
             check_inside(task.inside)

@@ -83,6 +83,7 @@ def read_image(
             f"{error} Pass --axes {example} on the command line or axes={example!r} in Python "
             "(whichever it is).",
             error.candidates,
+            error.question,
         ) from None
     except UNetStudioError:
         raise
