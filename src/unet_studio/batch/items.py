@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from unet_studio.batch.contents import images_in_tiff, images_inside
 from unet_studio.batch.inputs import Problems, expand, is_passed_over, list_folder, unreadable
 from unet_studio.errors import ImageError
 from unet_studio.images.formats import format_of, is_zarr, split_suffix
 from unet_studio.images.readers import is_image
 from unet_studio.images.records import RECORD, is_record, without_results
-
-_LARGEST_ATTRIBUTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     that are named, below the folder they share. Results of earlier runs (a run record
     beside them says so) are not taken, even if they are named; below folders and by patterns
     neither are hidden files, the output's own tree, and what is no image. Plates and
-    collections of OME-Zarr give an item for each image in them, an OME-TIFF of several
-    images one for each.
+    collections of OME-Zarr give an item for each image in them, a TIFF of several images
+    one for each.
 
     Parameters
     ----------
@@ -225,64 +222,14 @@ def _images_of(path: Path, folder: tuple[str, ...], problems: Problems) -> list[
 def _opened(path: Path, folder: tuple[str, ...]) -> list[Item]:
     stem, suffix = split_suffix(path)
     if is_zarr(path):
-        inside = _images_inside(path)
+        inside = images_inside(path)
         if inside == [""]:
             return [Item(path, folder, stem, suffix or ".ome.zarr")]
         return [
             Item(path / name, (*folder, stem, *name.split("/")[:-1]), name.split("/")[-1], ".zarr")
             for name in inside
         ]
-    count = _images_in_tiff(path) if format_of(path) == "tiff" else 1
-    if count == 1:
+    series = images_in_tiff(path) if format_of(path) == "tiff" else [0]
+    if series == [0]:
         return [Item(path, folder, stem, suffix)]
-    return [Item(path, folder, f"{stem}_series{n}", suffix, n) for n in range(count)]
-
-
-def _images_in_tiff(path: Path) -> int:
-    """Return how many images an OME-TIFF holds. Other TIFFs count as one."""
-    import tifffile
-
-    try:
-        if not path.is_file():
-            return 1
-        with tifffile.TiffFile(path) as file:
-            return len(file.series) if file.is_ome else 1
-    except Exception:  # damaged: reading it will say how
-        return 1
-
-
-def _images_inside(store: Path) -> list[str]:
-    """Return the paths of the images in a Zarr store; [""] if it is one."""
-    ome = _ome(store)
-    if "plate" in ome and "multiscales" not in ome:
-        wells = [w.get("path") for w in ome["plate"].get("wells", []) if isinstance(w, dict)]
-        names = [f"{w}/{i}" for w in wells if isinstance(w, str) for i in _fields(store / w)]
-        return names or [""]
-    if "well" in ome and "multiscales" not in ome:
-        return _fields(store) or [""]
-    if "bioformats2raw.layout" in ome and "multiscales" not in ome:
-        numbers = sorted(int(p.name) for p in store.iterdir() if p.name.isdigit())
-        return [str(n) for n in numbers] or [""]
-    return [""]
-
-
-def _fields(well: Path) -> list[str]:
-    described = _ome(well).get("well")
-    images = described.get("images", []) if isinstance(described, dict) else []
-    return [str(image["path"]) for image in images if isinstance(image, dict) and "path" in image]
-
-
-def _ome(store: Path) -> dict[str, Any]:
-    """Return the OME metadata of a Zarr group; empty if there are none."""
-    for name in ("zarr.json", ".zattrs"):
-        path = store / name
-        try:
-            if not path.is_file() or path.stat().st_size > _LARGEST_ATTRIBUTES:
-                continue
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return {}
-        content = content.get("attributes", {}) if name == "zarr.json" else content
-        ome = content.get("ome", content) if isinstance(content, dict) else {}
-        return ome if isinstance(ome, dict) else {}
-    return {}
+    return [Item(path, folder, f"{stem}_series{n}", suffix, n) for n in series]

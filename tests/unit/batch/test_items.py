@@ -17,6 +17,7 @@ from unet_studio.axes import Axes
 from unet_studio.batch.items import Item, find_items
 from unet_studio.batch.targets import plan_targets
 from unet_studio.errors import ImageError
+from unet_studio.images.readers import read_image
 from unet_studio.images.writers import beside_labels, write_array
 
 GREY = np.zeros((16, 16), np.uint8)
@@ -177,6 +178,17 @@ def test_every_image_of_an_ome_tiff_is_an_item(tmp_path):
     assert [(i.name, i.series) for i in items] == [
         ("two_series0.ome.tif", 0), ("two_series1.ome.tif", 1),
     ]  # fmt: skip
+
+
+def test_every_image_of_a_plain_tiff_is_an_item_and_its_thumbnail_is_none(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "p.tif") as file:
+        for shape in ((16, 16), (16, 16), (8, 24)):
+            file.write(np.zeros(shape, np.uint8), metadata=None)
+        file.write(np.zeros((4, 5), np.uint8), metadata=None, subfiletype=1)
+    items = find_items([tmp_path], Path("/nowhere")).items
+    assert [(i.name, i.series) for i in items] == [("p_series0.tif", 0), ("p_series1.tif", 1)]
+    found = [read_image(item.path, series=item.series).info.shape for item in items[1:]]
+    assert found == [(8, 24)]
 
 
 def test_every_field_of_a_plate_is_an_item(tmp_path):

@@ -1,0 +1,65 @@
+"""Which images there are in one file or store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_LARGEST_ATTRIBUTES = 64 * 2**20
+
+
+def images_in_tiff(path: Path) -> list[int]:
+    """Return the series of a TIFF that are images: all but thumbnails of others.
+
+    Pages of one shape are a series. Of a file that is damaged it is the first: reading it
+    will say how.
+    """
+    import tifffile
+
+    try:
+        if not path.is_file():
+            return [0]
+        with tifffile.TiffFile(path) as file:
+            series = file.series
+            whole = [n for n, one in enumerate(series) if not one.keyframe.is_reduced]
+            return whole or [0]
+    except Exception:
+        return [0]
+
+
+def images_inside(store: Path) -> list[str]:
+    """Return the paths of the images in a Zarr store; [""] if it is one."""
+    ome = _ome(store)
+    if "plate" in ome and "multiscales" not in ome:
+        wells = [w.get("path") for w in ome["plate"].get("wells", []) if isinstance(w, dict)]
+        names = [f"{w}/{i}" for w in wells if isinstance(w, str) for i in _fields(store / w)]
+        return names or [""]
+    if "well" in ome and "multiscales" not in ome:
+        return _fields(store) or [""]
+    if "bioformats2raw.layout" in ome and "multiscales" not in ome:
+        numbers = sorted(int(p.name) for p in store.iterdir() if p.name.isdigit())
+        return [str(n) for n in numbers] or [""]
+    return [""]
+
+
+def _fields(well: Path) -> list[str]:
+    described = _ome(well).get("well")
+    images = described.get("images", []) if isinstance(described, dict) else []
+    return [str(image["path"]) for image in images if isinstance(image, dict) and "path" in image]
+
+
+def _ome(store: Path) -> dict[str, Any]:
+    """Return the OME metadata of a Zarr group; empty if there are none."""
+    for name in ("zarr.json", ".zattrs"):
+        path = store / name
+        try:
+            if not path.is_file() or path.stat().st_size > _LARGEST_ATTRIBUTES:
+                continue
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        content = content.get("attributes", {}) if name == "zarr.json" else content
+        ome = content.get("ome", content) if isinstance(content, dict) else {}
+        return ome if isinstance(ome, dict) else {}
+    return {}
