@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 _LARGEST_ATTRIBUTES = 64 * 2**20
 
 
-def images_in_tiff(path: Path) -> list[int]:
-    """Return the series of a TIFF that are images: all but thumbnails of others.
+def images_in_tiff(path: Path) -> tuple[list[int], frozenset[str]]:
+    """Return the series of a TIFF that are images, and what other files have a part of them.
 
-    Pages of one shape are a series. Of a file that is damaged it is the first: reading it
-    will say how.
+    Series are pages of one shape; thumbnails of others are left out. Of a file that is damaged
+    it is the first: reading it will say how. The files are those of an OME-TIFF that is more
+    than one, as real paths.
     """
     import tifffile
 
     try:
         if not path.is_file():
-            return [0]
+            return [0], frozenset()
         with tifffile.TiffFile(path) as file:
             series = file.series
             whole = [n for n, one in enumerate(series) if not one.keyframe.is_reduced]
-            return whole or [0]
+            pages = (page for one in series for page in one.pages) if file.is_ome else ()
+            holders = {page.parent for page in pages if page is not None} - {file}
+            files = frozenset(os.path.realpath(holder.filehandle.path) for holder in holders)
+            return whole or [0], files
     except Exception:
-        return [0]
+        return [0], frozenset()
 
 
 def images_inside(store: Path) -> list[str]:

@@ -59,12 +59,15 @@ class Found:
     results : int
         Results of earlier runs that were left out.
     problems : list of (str, str)
-        Folders that can not be read, and why.
+        What can not be read, and why.
+    parts : int
+        Files of an OME-TIFF that is listed under another of its files, the first by name.
     """
 
     items: list[Item] = field(default_factory=list)
     results: int = 0
     problems: Problems = field(default_factory=list)
+    parts: int = 0
 
 
 def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
@@ -99,6 +102,7 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     files = [p for p, k in kinds.items() if k == "image" or (k == "other" and paths[p])]
     loose = _mirrored(_without_results(files, found))
     seen: set[str] = set()
+    together: dict[Path, frozenset[str]] = {}
     for path in paths:
         if path in names:
             prefix = (names[path],) if len(roots) + bool(loose) > 1 else ()
@@ -109,7 +113,8 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
             place = os.path.realpath(file.parent) + os.sep + file.name
             if place not in seen:  # named twice, or reached on two ways
                 seen.add(place)
-                found.items += _images_of(file, folder, found.problems)
+                found.items += _images_of(file, folder, together, found.problems)
+    _take_once(together, found)
     found.items = _told_apart(found.items)
     found.problems = list(dict.fromkeys(found.problems))
     if not found.items and not found.problems:
@@ -119,6 +124,19 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
             "PNG, JPEG)."
         )
     return found
+
+
+def _take_once(together: dict[Path, frozenset[str]], found: Found) -> None:
+    """Leave out the files of an OME-TIFF that would give the images of another one again."""
+    parts: set[str] = set()
+    for path in sorted(together):
+        if os.path.realpath(path) not in parts:
+            parts |= together[path]
+    if parts:
+        kept = [item for item in found.items if os.path.realpath(item.path) not in parts]
+        paths = {item.path for item in found.items}
+        found.parts = len(paths.difference(item.path for item in kept))
+        found.items = kept
 
 
 def _told_apart(items: Sequence[Item]) -> list[Item]:
@@ -210,16 +228,23 @@ def _kind(path: Path, problems: Problems) -> str:
         return ""
 
 
-def _images_of(path: Path, folder: tuple[str, ...], problems: Problems) -> list[Item]:
-    """Return an item for each image in a file or store."""
+def _images_of(
+    path: Path, folder: tuple[str, ...], together: dict[Path, frozenset[str]], problems: Problems
+) -> list[Item]:
+    """Return an item for each image in a file or store.
+
+    ``together`` gets the other files that an image is spread over.
+    """
     try:
-        return _opened(path, folder)
+        return _opened(path, folder, together)
     except OSError as error:
         problems.append(unreadable(path, error))
         return []
 
 
-def _opened(path: Path, folder: tuple[str, ...]) -> list[Item]:
+def _opened(
+    path: Path, folder: tuple[str, ...], together: dict[Path, frozenset[str]]
+) -> list[Item]:
     stem, suffix = split_suffix(path)
     if is_zarr(path):
         inside = images_inside(path)
@@ -229,7 +254,9 @@ def _opened(path: Path, folder: tuple[str, ...]) -> list[Item]:
             Item(path / name, (*folder, stem, *name.split("/")[:-1]), name.split("/")[-1], ".zarr")
             for name in inside
         ]
-    series = images_in_tiff(path) if format_of(path) == "tiff" else [0]
+    series, others = images_in_tiff(path) if format_of(path) == "tiff" else ([0], frozenset())
+    if others:
+        together[path] = others
     if series == [0]:
         return [Item(path, folder, stem, suffix)]
     return [Item(path, folder, f"{stem}_series{n}", suffix, n) for n in series]

@@ -180,6 +180,40 @@ def test_every_image_of_an_ome_tiff_is_an_item(tmp_path):
     ]  # fmt: skip
 
 
+def spread(folder: Path, names: str, holders: str) -> None:
+    """Write an OME-TIFF of one plane in each file, which ``holders`` describe whole."""
+    ids = {n: f"urn:uuid:00000000-0000-0000-0000-00000000000{n}" for n in names}
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{n}.ome.tif">{ids[n]}'
+        "</UUID></TiffData>"
+        for z, n in enumerate(names)
+    )
+    for name in names:
+        head = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="%s">'
+        image = (
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+            f'SizeX="16" SizeY="16" SizeZ="{len(names)}" SizeC="1" SizeT="1">{planes}</Pixels>'
+            "</Image>"
+        )
+        if name not in holders:
+            image = f'<BinaryOnly MetadataFile="{holders}.ome.tif" UUID="{ids[holders]}"/>'
+        described = (head % ids[name] + image + "</OME>").encode()
+        path = folder / f"{name}.ome.tif"
+        tifffile.imwrite(path, GREY, description=described, metadata=None)
+
+
+@pytest.mark.parametrize(("holders", "first"), [("123", "1"), ("3", "3")])
+def test_an_ome_tiff_of_several_files_is_one_item(tmp_path, holders, first):
+    spread(tmp_path, "123", holders)
+    tiff(tmp_path / "other.tif")
+    found = find_items([tmp_path], Path("/nowhere"))
+    assert [item.name for item in found.items] == [f"{first}.ome.tif", "other.tif"]
+    assert read_image(found.items[0].path).info.shape == (3, 16, 16)
+    assert found.parts == 2
+    named = find_items([tmp_path / f"{holders[-1]}.ome.tif"], Path("/nowhere"))
+    assert ([item.name for item in named.items], named.parts) == ([f"{holders[-1]}.ome.tif"], 0)
+
+
 def test_every_image_of_a_plain_tiff_is_an_item_and_its_thumbnail_is_none(tmp_path):
     with tifffile.TiffWriter(tmp_path / "p.tif") as file:
         for shape in ((16, 16), (16, 16), (8, 24)):
