@@ -40,11 +40,14 @@ class AmbiguousAxes(AxesError):
     ----------
     candidates : tuple of str
         The possible readings, most frequent first.
+    question : str
+        The message without the advice where to answer it.
     """
 
-    def __init__(self, message: str, candidates: Sequence[str]) -> None:
+    def __init__(self, message: str, candidates: Sequence[str], question: str = "") -> None:
         super().__init__(message)
         self.candidates = tuple(candidates)
+        self.question = question or message
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from unet_studio.batch.contents import images_in_tiff, images_inside
+from unet_studio.batch.inputs import Problems, expand, is_passed_over, list_folder, unreadable
 from unet_studio.errors import ImageError
-from unet_studio.images.atomic import PARTIAL, PREVIOUS
 from unet_studio.images.formats import format_of, is_zarr, split_suffix
 from unet_studio.images.readers import is_image
-from unet_studio.images.records import without_results
-from unet_studio.plain_json import parse_json
-from unet_studio.user_paths import user_path
-
-_LARGEST_ATTRIBUTES = 64 * 2**20
+from unet_studio.images.records import RECORD, is_record, without_results
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,10 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What messages, manifest and table call it: its place in the input's tree."""
+        """What messages, manifest and table call it: its place in the input's tree.
+
+        No two items of a batch share it.
+        """
         return "/".join((*self.folder, self.stem + self.suffix))
 
 
@@ -60,27 +59,33 @@ class Found:
     results : int
         Results of earlier runs that were left out.
     problems : list of (str, str)
-        Folders that can not be read, and why.
+        What can not be read, and why.
+    parts : int
+        Files of an OME-TIFF that is listed under another of its files, the first by name.
     """
 
     items: list[Item] = field(default_factory=list)
     results: int = 0
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    problems: Problems = field(default_factory=list)
+    parts: int = 0
 
 
 def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     """Find the images among files, folders, globs and lists.
 
     Folders are descended into, links followed once. Their tree is mirrored, and that of files
-    that are named, below the folder they share. Not taken: hidden files, results of
-    earlier runs (a run record beside them says so), and the output's own tree below an
-    input folder. Plates and collections of OME-Zarr give an item for each image in them,
-    an OME-TIFF of several images one for each.
+    that are named, below the folder they share. Results of earlier runs (a run record
+    beside them says so) are not taken, even if they are named; below folders and by patterns
+    neither are hidden files, the output's own tree, and what is no image. Plates and
+    collections of OME-Zarr give an item for each image in them, a TIFF of several images
+    one for each.
 
     Parameters
     ----------
     inputs : sequence of Path or str
-        ``@list.txt`` names a file with one input per line, relative to its folder.
+        ``@list.txt`` names a file with one input per line, relative to its folder. Empty
+        lines and those that begin with ``#`` are comments; what a line names and is not
+        there is a problem of its own.
     output : Path
 
     Raises
@@ -89,22 +94,29 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
         If an input does not exist, a glob fits nothing, or there is no image at all.
     """
     found = Found()
-    paths = list(dict.fromkeys(p.absolute() for text in inputs for p in _expanded(str(text))))
-    roots = [p for p in paths if p.is_dir() and not is_zarr(p)]
+    paths = expand(inputs, output, found.problems)
+    kinds = {p: _kind(p, found.problems) for p in paths}
+    roots = [p for p, kind in kinds.items() if kind == "folder"]
     names = _root_names(roots)
-    loose = _mirrored([p for p in paths if p not in names])
+    # What is no image is passed over, unless it was named: reading it says what it is.
+    files = [p for p, k in kinds.items() if k == "image" or (k == "other" and paths[p])]
+    loose = _mirrored(_without_results(files, found))
     seen: set[str] = set()
+    together: dict[Path, frozenset[str]] = {}
     for path in paths:
         if path in names:
             prefix = (names[path],) if len(roots) + bool(loose) > 1 else ()
-            files = _below(path, prefix, output, found)
+            here = _below(path, prefix, output, found)
         else:
-            files = iter([(path, loose[path])])
-        for file, folder in files:
+            here = iter([(path, loose[path])] if path in loose else [])
+        for file, folder in here:
             place = os.path.realpath(file.parent) + os.sep + file.name
             if place not in seen:  # named twice, or reached on two ways
                 seen.add(place)
-                found.items += _images_of(file, folder)
+                found.items += _images_of(file, folder, together, found.problems)
+    _take_once(together, found)
+    found.items = _told_apart(found.items)
+    found.problems = list(dict.fromkeys(found.problems))
     if not found.items and not found.problems:
         results = f" but {found.results} results of earlier runs" if found.results else ""
         raise ImageError(
@@ -114,29 +126,32 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     return found
 
 
-def _expanded(text: str) -> Iterator[Path]:
-    path = user_path(text)
-    if os.path.lexists(path):
-        yield path
-    elif text.startswith("@"):
-        yield from _listed(user_path(text[1:]))
-    elif glob.has_magic(text):
-        # pathlib's would refuse absolute patterns.
-        fitting = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-        if not fitting:
-            raise ImageError(f"Nothing is called like {text}. Check the pattern.")
-        yield from map(Path, fitting)
-    else:
-        raise ImageError(f"There is no file or folder {path}. Check the name.")
+def _take_once(together: dict[Path, frozenset[str]], found: Found) -> None:
+    """Leave out the files of an OME-TIFF that would give the images of another one again."""
+    parts: set[str] = set()
+    for path in sorted(together):
+        if os.path.realpath(path) not in parts:
+            parts |= together[path]
+    if parts:
+        kept = [item for item in found.items if os.path.realpath(item.path) not in parts]
+        paths = {item.path for item in found.items}
+        found.parts = len(paths.difference(item.path for item in kept))
+        found.items = kept
 
 
-def _listed(path: Path) -> Iterator[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"The list {path} can not be read: {error}.") from None
-    for line in filter(None, map(str.strip, lines)):
-        yield from _expanded(str(path.parent / user_path(line)))
+def _told_apart(items: Sequence[Item]) -> list[Item]:
+    """Give items of one name a number: a folder and a loose file may have the same place."""
+    given = {item.name for item in items}
+    names: set[str] = set()
+    apart = []
+    for item in items:
+        unique, number = item, 2
+        while unique.name in names or (unique is not item and unique.name in given):
+            unique, number = replace(item, stem=f"{item.stem}_{number}"), number + 1
+        names.add(unique.name)
+        apart.append(unique)
+    assert len(names) == len(items)
+    return apart
 
 
 def _mirrored(files: Sequence[Path]) -> dict[Path, tuple[str, ...]]:
@@ -172,91 +187,76 @@ def _below(
         if real in visited or (real == own and folder != root):
             continue
         visited.add(real)
-        try:
-            everything = sorted(folder.iterdir())
-        except OSError as error:
-            found.problems.append((str(folder), f"{folder} can not be read: {error.strerror}."))
-            continue
+        everything = list_folder(folder, found.problems)
         kept = without_results(everything)
-        found.results += sum(map(is_image, everything)) - sum(map(is_image, kept))
+        results = set(everything).difference(kept)
+        found.results += [_kind(path, found.problems) for path in results].count("image")
         below = []
-        for path in kept:
-            if path.name.startswith(".") or PARTIAL in path.name or PREVIOUS in path.name:
-                continue
-            if is_image(path) or _is_dangling(path):
+        for path in itertools.filterfalse(is_passed_over, kept):
+            kind = _kind(path, found.problems)
+            if kind == "image":
                 yield path, place
-            elif path.is_dir():
+            elif kind == "folder":
                 below.append((path, (*place, path.name)))
         waiting += reversed(below)
 
 
-def _is_dangling(path: Path) -> bool:
-    """Whether it is a link to an image that is gone; it is reported, not passed over."""
-    return path.is_symlink() and not path.exists() and format_of(path) is not None
+def _without_results(files: Sequence[Path], found: Found) -> list[Path]:
+    """Leave out the results of earlier runs among files that were named, and count them."""
+    ours = {path for path in files if path.suffix == RECORD and is_record(path)}
+    for folder in {path.parent for path in files}:
+        with suppress(OSError):  # it can not be listed: there are no records to go by
+            results = set(folder.iterdir())
+            results.difference_update(without_results(results))
+            ours |= results
+    found.results += [_kind(path, found.problems) for path in ours.intersection(files)].count(
+        "image"
+    )
+    return [path for path in files if path not in ours]
 
 
-def _images_of(path: Path, folder: tuple[str, ...]) -> list[Item]:
-    """Return an item for each image in a file or store."""
+def _kind(path: Path, problems: Problems) -> str:
+    """Return "image", "folder", "other", or "" for what can not be looked at: a problem."""
+    try:
+        if path.is_dir():
+            return "image" if is_zarr(path) else "folder"
+        # A link to an image that is gone is reported by reading it, not passed over.
+        dangling = path.is_symlink() and not path.exists() and format_of(path) is not None
+        return "image" if dangling or is_image(path) else "other"
+    except OSError as error:
+        problems.append(unreadable(path, error))
+        return ""
+
+
+def _images_of(
+    path: Path, folder: tuple[str, ...], together: dict[Path, frozenset[str]], problems: Problems
+) -> list[Item]:
+    """Return an item for each image in a file or store.
+
+    ``together`` gets the other files that an image is spread over.
+    """
+    try:
+        return _opened(path, folder, together)
+    except OSError as error:
+        problems.append(unreadable(path, error))
+        return []
+
+
+def _opened(
+    path: Path, folder: tuple[str, ...], together: dict[Path, frozenset[str]]
+) -> list[Item]:
     stem, suffix = split_suffix(path)
     if is_zarr(path):
-        inside = _images_inside(path)
+        inside = images_inside(path)
         if inside == [""]:
             return [Item(path, folder, stem, suffix or ".ome.zarr")]
         return [
             Item(path / name, (*folder, stem, *name.split("/")[:-1]), name.split("/")[-1], ".zarr")
             for name in inside
         ]
-    count = _images_in_tiff(path) if format_of(path) == "tiff" else 1
-    if count == 1:
+    series, others = images_in_tiff(path) if format_of(path) == "tiff" else ([0], frozenset())
+    if others:
+        together[path] = others
+    if series == [0]:
         return [Item(path, folder, stem, suffix)]
-    return [Item(path, folder, f"{stem}_series{n}", suffix, n) for n in range(count)]
-
-
-def _images_in_tiff(path: Path) -> int:
-    """Return how many images an OME-TIFF holds. Other TIFFs count as one."""
-    import tifffile
-
-    try:
-        if not path.is_file():
-            return 1
-        with tifffile.TiffFile(path) as file:
-            return len(file.series) if file.is_ome else 1
-    except Exception:  # damaged: reading it will say how
-        return 1
-
-
-def _images_inside(store: Path) -> list[str]:
-    """Return the paths of the images in a Zarr store; [""] if it is one."""
-    ome = _ome(store)
-    if "plate" in ome and "multiscales" not in ome:
-        wells = [w.get("path") for w in ome["plate"].get("wells", []) if isinstance(w, dict)]
-        names = [f"{w}/{i}" for w in wells if isinstance(w, str) for i in _fields(store / w)]
-        return names or [""]
-    if "well" in ome and "multiscales" not in ome:
-        return _fields(store) or [""]
-    if "bioformats2raw.layout" in ome and "multiscales" not in ome:
-        numbers = sorted(int(p.name) for p in store.iterdir() if p.name.isdigit())
-        return [str(n) for n in numbers] or [""]
-    return [""]
-
-
-def _fields(well: Path) -> list[str]:
-    described = _ome(well).get("well")
-    images = described.get("images", []) if isinstance(described, dict) else []
-    return [str(image["path"]) for image in images if isinstance(image, dict) and "path" in image]
-
-
-def _ome(store: Path) -> dict[str, Any]:
-    """Return the OME metadata of a Zarr group; empty if there are none."""
-    for name in ("zarr.json", ".zattrs"):
-        path = store / name
-        try:
-            if not path.is_file() or path.stat().st_size > _LARGEST_ATTRIBUTES:
-                continue
-            content = parse_json(path.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        content = content.get("attributes", {}) if name == "zarr.json" else content
-        ome = content.get("ome", content) if isinstance(content, dict) else {}
-        return ome if isinstance(ome, dict) else {}
-    return {}
+    return [Item(path, folder, f"{stem}_series{n}", suffix, n) for n in series]

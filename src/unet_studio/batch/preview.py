@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_studio.errors import UNetStudioError
-
 if TYPE_CHECKING:
     from unet_studio.batch.job import Task
     from unet_studio.models.card import ModelCard
@@ -50,17 +48,18 @@ def look_at(tasks: Iterable[Task], recipe: Recipe, card: ModelCard) -> Iterator[
 def _look_at(task: Task, recipe: Recipe, card: ModelCard) -> Preview:
     from unet_studio.batch.inside import check_inside
     from unet_studio.batch.job import finished_record
-    from unet_studio.images.readers import read_image
+    from unet_studio.batch.opening import open_image
+    from unet_studio.batch.results import explain
     from unet_studio.inference.plan import resolve
 
     item, labels = task.item, str(task.inside or task.target)
     try:
-        info = read_image(item.path, recipe.axes, series=item.series).info
+        info = open_image(item, recipe.axes).info
         plan = resolve(recipe, card, info)
         if task.inside is not None:
             check_inside(task.inside)
-    except UNetStudioError as error:
-        return Preview(item.name, str(item.path), item.series, labels, problem=str(error))
+    except Exception as error:  # whatever is wrong with one image, the others are shown
+        return Preview(item.name, str(item.path), item.series, labels, problem=explain(error))
     shape = " x ".join(f"{a} {n}" for a, n in zip(info.axes.names, info.shape, strict=True))
     words = f"{shape}, {info.dtype}, channels {', '.join(map(str, plan.channels))}"
     there = finished_record(task.target, inside=task.inside) is not None

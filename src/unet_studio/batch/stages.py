@@ -13,6 +13,7 @@ import numpy as np
 from unet_studio.batch.inside import check_inside, list_labels
 from unet_studio.batch.job import ItemResult as Result
 from unet_studio.batch.job import Job, Task, ToSplit, finished_record, item_key
+from unet_studio.batch.opening import open_image
 from unet_studio.batch.results import (
     OVERLAY,
     Made,
@@ -69,8 +70,6 @@ def failed(task: Task, error: Exception, began: float) -> Result:
 
 def open_item(task: Task, job: Job) -> Opened | Result:
     """Read an image, unless its result is complete already."""
-    from unet_studio.images.readers import read_image
-
     began = time.perf_counter()
     try:
         key = None
@@ -80,7 +79,7 @@ def open_item(task: Task, job: Job) -> Opened | Result:
                 return _skipped(task, job, *finished)
         if task.inside is not None:
             check_inside(task.inside)
-        volume = read_image(task.item.path, job.recipe.axes, series=task.item.series)
+        volume = open_image(task.item, job.recipe.axes)
         key = key or item_key(job, task.item)
         size = np.prod(volume.info.shape, dtype=float) * volume.info.dtype.itemsize
         if size <= _READ_AHEAD_BYTES and not job.through_disk and not _is_large(volume, job):

@@ -205,5 +205,7 @@ def _preview(recipe: Recipe, plan: BatchPlan) -> int:
     for _, problem in plan.found.problems:
         complain(_shown(problem))
     results = f", {plan.found.results} results of earlier runs left out" * bool(plan.found.results)
-    say(f"{len(plan.tasks) - wrong} images to do, {wrong} that can not be done{results}.")
+    n = plan.found.parts
+    parts = f", {n} files left out that are parts of an OME-TIFF of several" * bool(n)
+    say(f"{len(plan.tasks) - wrong} images to do, {wrong} that can not be done{results}{parts}.")
     return wrong + len(plan.found.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -83,6 +84,7 @@ def read_image(
             f"{error} Pass --axes {example} on the command line or axes={example!r} in Python "
             "(whichever it is).",
             error.candidates,
+            error.question,
         ) from None
     except UNetStudioError:
         raise
@@ -90,6 +92,10 @@ def read_image(
         raise ImageError(
             f"{path} could not be opened: there is not enough memory. Close other programs or use "
             "a machine with more."
+        ) from error
+    except PermissionError as error:
+        raise ImageError(
+            f"{path} can not be read: {error.strerror or error}. Check its permissions."
         ) from error
     except Exception as error:  # every library raises its own
         raise ImageError(
@@ -154,9 +160,10 @@ def _first_line(error: Exception) -> str:
 def _looks_like(path: Path) -> str:
     """Say what a damaged file is in truth, and what to do next."""
     head = b""
-    if path.is_file():
-        with path.open("rb") as stream:
-            head = stream.read(512).lstrip().lower()
+    with suppress(OSError):  # what is wrong with it was said already
+        if path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(512).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
         return (
             "It is a web page, perhaps of a login or an error, saved under this name. "

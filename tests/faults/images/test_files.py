@@ -15,6 +15,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from unet_studio.batch.items import find_items
 from unet_studio.errors import ImageError
 from unet_studio.images import limits
 from unet_studio.images.readers import read_image
@@ -167,6 +168,7 @@ def test_S21_tiff_whose_list_of_pages_never_ends(first: int, tmp_path: Path) -> 
         content += struct.pack("<HHHIII", 1, 256, 4, 1, 8, following)
     path.write_bytes(content)
     _refused(path, "runs in a circle", "again")
+    assert len(find_items([path], tmp_path / "out").items) == 1, "a batch gets past it, too"
 
 
 def test_S21_png_that_asks_for_gigabytes(tmp_path: Path) -> None:

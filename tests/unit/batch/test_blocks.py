@@ -221,15 +221,15 @@ def test_cancel_ends_what_a_worker_is_at(
 ):
     """Turning a network into integers takes many seconds, and nobody wants them any more."""
     image = written((430, 330), "YX")
-    token, cancelled, ended = CancelToken(), [], threading.Event()
+    token, finished, ended = CancelToken(), threading.Event(), threading.Event()
 
     def quantise(graph, name, channels, strides, check):
-        cancelled.append(time.perf_counter())
         token.cancel()
         try:
-            for _ in range(200):
+            for _ in range(1200):  # a minute, if nobody stops it
                 check()
                 time.sleep(0.05)
+            finished.set()
         finally:
             ended.set()
         return graph
@@ -243,8 +243,8 @@ def test_cancel_ends_what_a_worker_is_at(
             recipe, [image], out, through_disk=True, scheduler=scheduler,
             split_above=split_above, token=token,
         )  # fmt: skip
-    assert ended.wait(5)
-    assert time.perf_counter() - cancelled[0] < 1
+    assert ended.wait(60)
+    assert not finished.is_set()
     assert not list(out.glob("*_labels*"))
     # The worker is free again.
     options = {"through_disk": True, "scheduler": scheduler, "split_above": split_above}

@@ -197,3 +197,24 @@ def test_a_recipe_without_measurements_leaves_no_rows_of_another(images, tmp_pat
     assert (report.done, report.objects) == (6, 0)
     assert (out / "objects.csv").read_text() == "file\n"
     assert not list(out.glob("*_objects.csv"))
+
+
+def test_images_that_are_added_or_taken_away_rename_no_results(images, tmp_path):
+    from PIL import Image
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "1_labels.tif").write_text("of the user")
+    assert run_batch(RECIPE, [images], out).done == 6
+    for name in ("0.png", "1.png"):
+        Image.fromarray(np.zeros((32, 40), np.uint8)).save(images / name)
+    report = run_batch(RECIPE, [images], out)
+    assert (report.done, report.skipped) == (2, 6), "only the newcomers are done"
+    made = {p.name for p in out.glob("[01]_*labels.*g")} | {p.name for p in out.glob("[01]*.tif")}
+    expected = {"0_labels.tif", "1_labels.tif", "1_2_labels.tif", "0_png_labels.png"}
+    assert made == expected | {"1_png_labels.png"}
+    (images / "0.tif").unlink()
+    (images / "1.tif").unlink()
+    report = run_batch(RECIPE, [images], out)
+    assert (report.done, report.skipped) == (0, 6), "what is left keeps its longer name"
+    assert (out / "1_labels.tif").read_text() == "of the user"

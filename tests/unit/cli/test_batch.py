@@ -121,7 +121,13 @@ def test_F91_bad_files_are_reported_and_the_rest_is_done(
     ]
     reasons = {r["name"]: r["reason"] for r in read_manifest(out) if r.get("state") == "failed"}
     assert "0 bytes" in reasons["empty.png"]
-    assert "--axes" in reasons["stack.tif"]
+    assert 'Put axes = "ZYX" at the top of the recipe' in reasons["stack.tif"]
+    assert "--axes" not in reasons["stack.tif"], "the command has none"
+    ended = unet_studio("batch", recipe, images, "-o", out, "--dry-run")
+    assert 'axes = "ZYX"' in ended.err
+    assert "--axes" not in ended.err
+    recipe.write_text('axes = "ZYX"\n' + recipe.read_text())
+    assert "1 done" in unet_studio("batch", recipe, images / "stack.tif", "-o", out).out
 
 
 def test_a_dry_run_writes_nothing(unet_studio, images, recipe, tmp_path):
