@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unet_studio.batch.inside import check_name, place_inside
 from unet_studio.batch.items import Found, find_items
 from unet_studio.batch.job import ItemResult, Job, Task
+from unet_studio.batch.keys import recipe_key
 from unet_studio.batch.manifest import MANIFEST, append_line
 from unet_studio.batch.overlays import SHEET, write_sheets
 from unet_studio.batch.results import make_folder
@@ -184,7 +185,11 @@ def run_batch(
     _refuse_strangers(output)
     model = load_model(recipe.model)
     planned_device(recipe)  # what is impossible is refused once, not for each image
-    job = Job(recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr)
+    job = Job(
+        recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr,
+        card=model.card,
+    )  # fmt: skip
+    recipe_key(job)  # options that there are not are refused once, too
     token = token or CancelToken()
     if workers or scheduler:
         from unet_studio.batch.cluster import run_on_cluster
@@ -222,7 +227,7 @@ def _collect(
     _clear(folders)
     append_line(
         output, "started", items=len(plan.tasks), model_sha256=job.model_sha256,
-        recipe=job.recipe.model_dump(mode="json"), key=job.key,
+        recipe=job.recipe.model_dump(mode="json"), key=recipe_key(job),
     )  # fmt: skip
     ended: dict[str, ItemResult] = {}
     for result in results:

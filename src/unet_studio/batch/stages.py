@@ -12,7 +12,8 @@ import numpy as np
 
 from unet_studio.batch.inside import check_inside, list_labels
 from unet_studio.batch.job import ItemResult as Result
-from unet_studio.batch.job import Job, Task, ToSplit, finished_record, item_key
+from unet_studio.batch.job import Job, Task, ToSplit, finished_record
+from unet_studio.batch.keys import item_key
 from unet_studio.batch.results import (
     OVERLAY,
     Made,
@@ -73,15 +74,12 @@ def open_item(task: Task, job: Job) -> Opened | Result:
 
     began = time.perf_counter()
     try:
-        key = None
-        if not job.redo and finished_record(task.target, inside=task.inside) is not None:
-            key = item_key(job, task.item)
-            if finished := finished_record(task.target, key, inside=task.inside):
-                return _skipped(task, job, *finished)
+        volume = read_image(task.item.path, job.recipe.axes, series=task.item.series)
+        key = item_key(job, task.item, volume.info)
+        if not job.redo and (finished := finished_record(task.target, key, inside=task.inside)):
+            return _skipped(task, job, *finished)
         if task.inside is not None:
             check_inside(task.inside)
-        volume = read_image(task.item.path, job.recipe.axes, series=task.item.series)
-        key = key or item_key(job, task.item)
         size = np.prod(volume.info.shape, dtype=float) * volume.info.dtype.itemsize
         if size <= _READ_AHEAD_BYTES and not job.through_disk and not _is_large(volume, job):
             volume = volume.in_memory()
