@@ -127,7 +127,7 @@ def finished_record(
 ) -> tuple[Path, dict[str, Any]] | None:
     """Return labels and run record of a complete result; None if there is none.
 
-    All that the record lists has to be there, stores with all of their chunks. A picture
+    All that the record lists has to be there whole, stores with all of their chunks. A picture
     that was lost does not count: it can be drawn anew.
 
     Parameters
@@ -161,10 +161,39 @@ def finished_record(
 
 
 def _is_whole(record: Path) -> bool:
-    """Whether all files that a record lists are there, and all stores complete."""
+    """Whether all files that a record lists are there as written, and all stores complete."""
+    sizes = read_record(record).get("bytes")
+    known = sizes if isinstance(sizes, dict) else {}
     names = (n for n in outputs_of(record) if not n.endswith(f"_{OVERLAY}.png"))
     files = [record.parent / name for name in names]
-    return all(is_complete(f) if f.is_dir() else f.is_file() for f in files)
+    return all(is_complete(f) if f.is_dir() else _is_intact(f, known.get(f.name)) for f in files)
+
+
+def _is_intact(path: Path, size: int | None) -> bool:
+    """Whether a file is as long as it was written, or an image that somebody changed since.
+
+    A file that was cut short, by a crash or a full disk, has lost its end. Labels that were
+    corrected by hand have another length, too, but can be read to their end: they stay.
+    """
+    try:
+        found = path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return False
+    if found == size or not found:
+        return found == size
+    if path.suffix == ".csv":
+        return found > (size or 0)
+    return _is_readable(path)
+
+
+def _is_readable(path: Path) -> bool:
+    from unet_studio.images.readers import read_image
+
+    try:
+        read_image(path).read()
+    except Exception:  # whatever a damaged file makes a reader say
+        return False
+    return True
 
 
 def _is_of(content: dict[str, Any], key: str | None) -> bool:
