@@ -13,7 +13,7 @@ import numpy as np
 from unet_studio.batch.inside import check_inside, list_labels
 from unet_studio.batch.job import ItemResult as Result
 from unet_studio.batch.job import Job, Task, ToSplit, finished_record
-from unet_studio.batch.keys import item_key
+from unet_studio.batch.keys import item_key, recipe_key
 from unet_studio.batch.results import (
     OVERLAY,
     Made,
@@ -94,6 +94,11 @@ def _skipped(task: Task, job: Job, labels: Path, record: dict[str, Any]) -> Resu
         from unet_studio.batch.overlays import complete_overlay
 
         record = complete_overlay(task, job.recipe.axes, labels, record)
+    return finished_result(task, labels, record)
+
+
+def finished_result(task: Task, labels: Path, record: dict[str, Any]) -> Result:
+    """Return what :func:`~unet_studio.batch.job.finished_record` found as a result."""
     batch = record["batch"]
     files = [task.target.parent / str(name) for name in record["outputs"]]
     sizes = batch.get("sizes")
@@ -180,7 +185,7 @@ def finish_streamed(
     after = task.target if task.inside is not None else target
     files = write_tables(
         result, after, task.item.path, labels, kept, _picture(opened, job, result),
-        _extra(opened, result),
+        _extra(opened, job, result),
     )  # fmt: skip
     return _done(opened, files, result)
 
@@ -206,7 +211,7 @@ def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
         files = write_results(
             result, task.target, opened.volume.metadata, task.item.path,
             probabilities=job.probabilities, inside=task.inside, key=opened.key,
-            overlay=_picture(opened, job, result), extra=_extra(opened, result),
+            overlay=_picture(opened, job, result), extra=_extra(opened, job, result),
         )  # fmt: skip
         return _done(opened, files, result)
     except Cancelled:
@@ -264,12 +269,13 @@ def _picture(opened: Opened, job: Job, result: Made) -> Picture | None:
     return lambda path: write_overlay(path, opened.volume, result.labels, result.axes, channels)
 
 
-def _extra(opened: Opened, result: Made) -> dict[str, Any]:
+def _extra(opened: Opened, job: Job, result: Made) -> dict[str, Any]:
     item = opened.task.item
     sizes, unit = _sizes(result)
     return {
         "batch": {
             "key": opened.key,
+            "recipe_key": recipe_key(job),
             "item": item.name,
             "series": item.series,
             "found": words_of(result),

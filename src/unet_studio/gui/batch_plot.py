@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from unet_studio.errors import OutputError
-from unet_studio.gui.batch_table import Row
+from unet_studio.gui.batch_table import FINISHED, Row
 from unet_studio.gui.messages import notify_error
 from unet_studio.images.atomic import atomic_file
 
@@ -39,7 +39,7 @@ _UNITS = (
 
 def plotted(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that have a result."""
-    return [row for row in rows if row.state in ("done", "skipped")]
+    return [row for row in rows if row.state in FINISHED]
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
@@ -57,7 +57,7 @@ def write_summary(rows: Sequence[Row], path: Path) -> None:
     named = [f"{part}_{what}{bracket}{rest}" for part in ("quartile_1", "median", "quartile_3")]
     writer.writerow(["file", "state", "objects", "seconds", *named])
     for row in rows:
-        known = row.state in ("done", "skipped")
+        known = row.state in FINISHED
         sizes = row.sizes if row.sizes is not None and row.unit == unit else ("", "", "")
         seconds = row.seconds if row.state == "done" else ""
         writer.writerow([row.name, row.state, row.objects if known else "", seconds, *sizes])
