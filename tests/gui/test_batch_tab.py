@@ -277,7 +277,8 @@ def test_a_list_of_images_can_be_dropped(open_batch, images):
 
 
 def test_counts_and_sizes_are_drawn_and_exported(open_batch, tmp_path, notifications):
-    from unet_studio.gui.batch_plot import nice_step
+    from unet_studio.gui.batch_plot import left_out, nice_step
+    from unet_studio.gui.batch_table import Row
 
     _, _, tab = open_batch()
     common = {"event": "item", "path": "p", "series": 0, "reason": "", "table": "", "overlay": ""}
@@ -294,6 +295,9 @@ def test_counts_and_sizes_are_drawn_and_exported(open_batch, tmp_path, notificat
         ]
     )  # fmt: skip
     window = tab.open_plot()
+    assert left_out(tab.table.rows_model.rows(), unit) == ""
+    pixels = Row("d.tif", sizes=(1.0, 2.0, 3.0), unit="area")
+    assert "1 in another unit" in left_out([*tab.table.rows_model.rows(), pixels], unit)
     window.save_png(tmp_path / "p.png")
     window.save_csv(tmp_path / "p.csv")
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()))

@@ -42,6 +42,12 @@ def plotted(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.state in FINISHED]
 
 
+def left_out(rows: Sequence[Row], unit: str) -> str:
+    """Say how many images are measured in another unit, and so not in the chart of sizes."""
+    number = sum(bool(row.sizes) and row.unit != unit for row in rows)
+    return f" ({number:,} in another unit left out)" if number else ""
+
+
 def write_summary(rows: Sequence[Row], path: Path) -> None:
     """Write what is drawn as CSV: a line for each image, and what became of it.
 
@@ -140,6 +146,7 @@ class BatchPlot(QWidget):
     def _draw_sizes(self, painter: QPainter, box: QRectF) -> None:
         sized = [row.sizes for row in self._rows if row.sizes and row.unit == self._unit]
         title = f"{_short(self._unit) or 'Size'}: median, and the middle half, of each image"
+        title += left_out(self._rows, self._unit)
         top = self._axis(painter, box, max((s[2] for s in sized), default=0.0), title)
         step, bar = self._steps(box)
         for index, row in enumerate(self._rows):
