@@ -9,6 +9,7 @@ screen). Each run is started and cancelled at evenly spread moments of one stage
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import statistics
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 RESULTS = Path(__file__).parent / "results" / "cancel.md"
 TARGET = 2.0
 _PATIENCE = 1800
+_PAUSE = 0.2
 _NOTES = [
     "The time from a click on **Cancel** in napari's window until the button says **Segment**",
     "again and a new run can start. Every case is run once to its end, then started again and",
@@ -81,8 +83,10 @@ def main() -> None:
     parser.add_argument("--stack", type=int, nargs=3, default=[256, 512, 512])
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--pauses", type=Path, help="write what all threads were at in pauses")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
+    pauses = args.pauses.open("w") if args.pauses else None
     lines = [
         "# Cancel",
         "",
@@ -94,7 +98,7 @@ def main() -> None:
     ]
     for case in cases(args):
         if args.only in case.name:
-            lines.append(row(case, args.moments))
+            lines.append(row(case, args.moments, pauses))
             print(lines[-1], flush=True)
     about = measuring.machine("cpu", 1)
     lines += ["", f"Machine: {about['processor']}, {about['cores']} cores.",
@@ -144,11 +148,11 @@ def carpet(shape: tuple[int, int]) -> NDArray[np.float16]:
     return np.stack([np.ones_like(height), 1 - height, height])
 
 
-def row(case: Case, moments: int) -> str:
+def row(case: Case, moments: int, pauses: TextIO | None = None) -> str:
     """Measure one case; return a line of the table."""
     probabilities = case.make() if case.make is not None else None
     with tempfile.TemporaryDirectory() as folder:
-        window = Window(case, probabilities, Path(folder))
+        window = Window(case, probabilities, Path(folder), pauses)
         began, ended, _ = window.run(None)
         whole, found = ended - began, window.found()
         taken = []
@@ -168,13 +172,16 @@ def row(case: Case, moments: int) -> str:
 class Window:
     """A napari window with one image, whose Segment tab is clicked."""
 
-    def __init__(self, case: Case, probabilities: Any, folder: Path) -> None:
+    def __init__(
+        self, case: Case, probabilities: Any, folder: Path, pauses: TextIO | None
+    ) -> None:
         import napari
         from qtpy.QtWidgets import QApplication
 
         from unet_studio.inference.predictor import predict_steps
 
         self.case, self.longest_pause, self._plain = case, 0.0, predict_steps
+        self._pauses = pauses
         self.viewer = napari.Viewer()
         self._events = QApplication.processEvents
         _, studio = self.viewer.window.add_plugin_dock_widget("napari-unet-studio", "U-Net Studio")
@@ -222,6 +229,8 @@ class Window:
     def _wait(self, done: Callable[[], bool]) -> None:
         end, last = time.perf_counter() + _PATIENCE, time.perf_counter()
         while not done():
+            if self._pauses is not None:  # its thread needs no Python, so it writes in any pause
+                faulthandler.dump_traceback_later(_PAUSE, file=self._pauses)
             self._events()
             now = time.perf_counter()
             if self.tab.runner.running:  # at the end the layer is added
@@ -230,6 +239,7 @@ class Window:
             if now > end:
                 raise TimeoutError(f"{self.case.name} did not come to an end")
             time.sleep(0.002)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def give(probabilities: NDArray[np.float16], axes: str) -> None:

@@ -3,7 +3,7 @@
 A network of random weights decides nearly nothing by a margin, so counting
 changed decisions with it means nothing. The ResNet U-Nets are therefore
 trained, briefly, on real nuclei, and kept in a work folder outside the
-repository.
+repository, and so are plain U-Nets by the names of their presets.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def network(name: str, data: Path, work: Path, steps: int) -> str:
     Parameters
     ----------
     name : str
-        Of a model in the store, path of a model file, or "resnet18", "resnet34" and the
-        like, which are trained if the work folder does not hold them yet.
+        Of a model in the store, path of a model file, or of a preset such as "resnet18" or
+        "unet-tiny", which is trained if the work folder does not hold it yet.
     data : Path
         Folder that holds the set :data:`SET`.
     work : Path
@@ -55,7 +55,7 @@ def network(name: str, data: Path, work: Path, steps: int) -> str:
     UNetStudioError
         If there is no such preset, or the file can not be written.
     """
-    if not name.startswith("resnet") or Path(name).exists():
+    if not name.startswith(("resnet", "unet-")) or Path(name).exists():
         return name
     path = work / f"{name}-{steps}.safetensors"
     if not path.exists():

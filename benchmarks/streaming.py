@@ -4,9 +4,10 @@
 
 runs the public ``segment_to_zarr`` on uint16 images in a process of their own
 each. If memory is bounded, its peak grows alike for both (L01). A stack of 8 such
-planes takes 4 GiB, and less than that of memory (L02):
+planes takes 4 GiB, and less than that of memory (L02), of which the system gives the process
+no more than ``--limit`` (RLIMIT_DATA: heap and arrays):
 
-    python benchmarks/streaming.py --planes 8 --sizes 16384
+    python benchmarks/streaming.py --planes 8 --sizes 16384 --limit 3
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ import measuring
 RESULTS = Path(__file__).parent / "results" / "streaming.md"
 WORK = Path(tempfile.gettempdir()) / "unet-studio-benchmarks"
 _CHUNK = 1024
+_SHIFT = 2  # rows, from plane to plane
 _SMALL = 256  # edge of the image that warms up, in pixels
 _LARGEST_GROWTH = 1.5 * 2**30
 _LARGEST_RATIO = 1.2
+_TRAINING_STEPS = 300  # of a network that is named by its preset
 _LARGEST_OF_STACK = 4 * 2**30  # all memory of the process, not its growth
 _NOTES = [
-    "From a uint16 Zarr (chunks of 1,024 × 1,024, compressed) to an OME-Zarr of labels, by the",
-    "public `segment_to_zarr`, measurements included. Each run in a process of its own, after one",
-    "on a small image. Memory: growth of the peak resident size. Time: medians of the rounds.",
+    "From a Zarr (chunks of 1,024 × 1,024, compressed) to an OME-Zarr of labels, by the public",
+    "`segment_to_zarr`, measurements included. Each run in a process of its own, after one on a",
+    "small image. Memory: growth of the peak resident size. Time: medians of the rounds.",
 ]
 
 
@@ -47,10 +50,13 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 16384])
     parser.add_argument("--planes", type=int, default=1, help="of each image: a stack if above 1")
+    parser.add_argument("--dtype", choices=["uint16", "float32"], default="uint16")
+    parser.add_argument("--limit", type=float, help="of a run's memory, in GiB: more is refused")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--quality", default="balanced")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--tile", type=int, help="edge, in pixels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -65,20 +71,21 @@ def options() -> argparse.Namespace:
     return args
 
 
-def write_image(folder: Path, data: Path, size: int, planes: int) -> Path:
-    """Write a large uint16 image, real ones continued by reflection; return where it is.
+def write_image(args: argparse.Namespace, size: int) -> Path:
+    """Write a large image, real ones continued by reflection; return where it is.
 
-    Planes of a stack lie apart by a thousand rows in what they show.
+    Planes of a stack lie apart by a row or two in what they show, as those of a real one do.
     """
     import zarr
 
     from material import MOSAIC_EDGE, mosaic
 
+    planes, dtype = args.planes, np.dtype(args.dtype)
     stack = f"{planes}x" if planes > 1 else ""
-    path = folder / f"nuclei-{stack}{size}.zarr"
+    path = args.work / f"nuclei-{stack}{size}-{dtype}.zarr"
     if path.exists():
         return path
-    square = mosaic(data, MOSAIC_EDGE)
+    square = mosaic(args.data, MOSAIC_EDGE)
     index = np.pad(np.arange(MOSAIC_EDGE), (0, max(0, size - MOSAIC_EDGE)), mode="symmetric")
     index = index[:size]
     partial = path.with_suffix(".partial")
@@ -87,19 +94,23 @@ def write_image(folder: Path, data: Path, size: int, planes: int) -> Path:
     leading = (planes,) if planes > 1 else ()
     array = zarr.create_array(
         partial, shape=(*leading, size, size), chunks=(*(1 for _ in leading), chunk, chunk),
-        dtype="uint16",
+        dtype=dtype,
     )  # fmt: skip
     for plane in range(planes):
-        shifted = np.roll(index, -_CHUNK * plane)
+        shifted = np.roll(index, -_SHIFT * plane)
         for start in range(0, size, chunk):
-            part = square[np.ix_(shifted[start : start + chunk], index)].astype(np.uint16) * 257
-            array[(*(plane for _ in leading), slice(start, start + chunk))] = part
+            part = square[np.ix_(shifted[start : start + chunk], index)].astype(dtype)
+            place = (*(plane for _ in leading), slice(start, start + chunk))
+            array[place] = part * dtype.type(257)  # of 8 bits
     partial.rename(path)
     return path
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Segment one image in this process; return what it took."""
+    if args.limit:
+        most = round(args.limit * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     import torch
     import zarr
 
@@ -111,10 +122,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "axes": "YX" if args.planes == 1 else "ZYX",
         "device": args.device,
         "precision": args.precision,
-        "tiling": {"quality": args.quality},
+        "tiling": {"quality": args.quality, "tile": args.tile},
     }
-    small = zarr.open_array(write_image(args.work, args.data, _SMALL, args.planes), mode="r")
-    path = write_image(args.work, args.data, args.sizes[0], args.planes)
+    if model.card.representation == "classes":  # a network of the benchmarks
+        chosen["objects"] = {"method": "components"}
+    small = zarr.open_array(write_image(args, _SMALL), mode="r")
+    path = write_image(args, args.sizes[0])
     image = zarr.open_array(path, mode="r")
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
         segment_to_zarr(small, Path(folder) / "small.ome.zarr", model, **chosen)
@@ -147,7 +160,7 @@ def run_child(args: argparse.Namespace, size: int, home: str) -> dict[str, Any]:
         values = {**vars(args), "sizes": size, "child": target}
         command = [sys.executable, __file__]
         for name, value in values.items():
-            command += [f"--{name}", str(value)]
+            command += [f"--{name}", str(value)] if value is not None else []
         # What "auto" takes is measured anew, not remembered from a busier hour.
         environment = {
             **os.environ,
@@ -196,10 +209,13 @@ def report(results: dict[int, list[dict[str, Any]]], args: argparse.Namespace) -
         lines.append(f"| the same, {large:,} / {small:,} | ≤ {_LARGEST_RATIO} | {ratio:.2f} |")
     if args.planes > 1:
         resident = statistics.median(run["resident"] for run in results[large])
+        held = args.planes * large**2 * np.dtype(args.dtype).itemsize / 2**30
         lines.append(
-            f"| all memory of the process, image of {args.planes * large**2 * 2 / 2**30:.1f} GiB "
+            f"| all memory of the process, {args.dtype} image of {held:.1f} GiB "
             f"| ≤ {_LARGEST_OF_STACK / 2**30:.0f} GiB | {resident / 2**30:.2f} GiB |"
         )
+    if args.limit:
+        lines.append(f"| heap and arrays, refused beyond | {args.limit:g} GiB | kept |")
     machine = next(iter(results.values()))[0]["machine"]
     versions = ", ".join(f"{n} {v}" for n, v in machine["versions"].items())
     lines += [
@@ -220,8 +236,11 @@ def main() -> None:
     if args.child:
         args.child.write_text(json.dumps(measure(args)))
         return
+    from material import network
+
+    args.model = network(args.model, args.data, args.work, _TRAINING_STEPS)
     for size in {_SMALL, *args.sizes}:
-        write_image(args.work, args.data, size, args.planes)
+        write_image(args, size)
     results: dict[int, list[dict[str, Any]]] = {size: [] for size in args.sizes}
     with tempfile.TemporaryDirectory() as home:
         for _ in range(args.rounds):

@@ -73,7 +73,7 @@ def spellings_of(option: Any) -> str:
 def words_of(parameter: Any) -> str:
     """Return the help of a parameter with its default."""
     default = parameter.default
-    shown = default is not None and default != [] and not isinstance(default, bool)
+    shown = default is not None and default not in ([], "") and not isinstance(default, bool)
     if parameter.required or callable(default) or not shown:
         return str(parameter.help)
     return f"{parameter.help} Default: `{default}`."

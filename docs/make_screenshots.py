@@ -196,11 +196,11 @@ def click(viewer, studio) -> None:
     clicking = studio.tab.clicking
     wait(lambda: not clicking.desk.busy)
     for place in CLICKED:
-        clicking.click(place)
-        clicking.commit()
+        clicking.actions.click(place)
+        clicking.actions.commit()
     wait(lambda: not clicking.desk.busy)
-    clicking.click(CORRECTED[0])
-    clicking.click(CORRECTED[1], positive=False)
+    clicking.actions.click(CORRECTED[0])
+    clicking.actions.click(CORRECTED[1], positive=False)
     wait(lambda: not clicking.desk.busy)
     viewer.layers["nuclei clusters · clicked"].contour = 2
     viewer.reset_view()

@@ -127,6 +127,12 @@ def lacking_device():
 
 
 @pytest.fixture
+def fault_contract():
+    """What holds of every fault (K1 to K6), and marks of files."""
+    return beside("fault_contract")
+
+
+@pytest.fixture
 def network_watch():
     """Which network calls code makes, in all the processes that come of it."""
     return beside("network_watch")

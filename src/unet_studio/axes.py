@@ -167,6 +167,11 @@ def rearrange(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:
     -------
     array
         A view; axes as in ``target``.
+
+    Raises
+    ------
+    AxesError
+        If the letters are not the same.
     """
     if sorted(source) != sorted(target):
         raise AxesError(f"Axes {source} can not be rearranged into {target}.")

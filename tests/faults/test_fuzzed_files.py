@@ -25,8 +25,9 @@ from PIL import Image
 
 from unet_studio import load_recipe, read_image
 from unet_studio.batch.manifest import MANIFEST, append_line, read_manifest
-from unet_studio.errors import UNetStudioError
+from unet_studio.errors import ImageError, UNetStudioError
 from unet_studio.images.records import outputs_of
+from unet_studio.images.zarr_marker import is_complete
 from unet_studio.models.archives import open_package
 from unet_studio.models.card import ModelCard
 from unet_studio.models.files import read_model_file, verify_file
@@ -209,12 +210,74 @@ def test_S04_of_ten_thousand_damaged_files(kind, tmp_path):
     fuzz(kind, tmp_path, 10_000)
 
 
+def header(text: bytes) -> bytes:
+    """Return a model file whose header is this text."""
+    return len(text).to_bytes(8, "little") + text
+
+
+ENDLESS = header(b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e999]}}')
+DEEP = header(b'{"w": ' + b"[" * 99_999)
+# What a reader's library raises for these is its own, and another one for each.
+MADE = [
+    ("model file", DEEP), ("model file, checked", DEEP), ("weights, zip", DEEP),
+    ("model file", ENDLESS), ("model file, checked", ENDLESS), ("weights, zip", ENDLESS),
+    ("recipe", b"a = " + b"[" * 2_000), ("recipe", b"tile = " + b"9" * 5_000),
+    ("description", b"a: " + b"[" * 2_000), ("description", b"a: !!bool perhaps"),
+    ("description", b"a: !!int ''"), ("description", b"a: !!float ''"),
+    ("description", b"a: !!timestamp soon"),
+    ("package", package().replace(b"rdf.yaml", b"\0df.yaml")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "content"), MADE, ids=range(len(MADE)))
+def test_S04_files_made_to_confuse_a_reader(kind, content, tmp_path):
+    name, _, reader = READERS[kind]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UNetStudioError) as caught:
+        reader(tmp_path / name)
+    assert str(caught.value).strip()
+
+
+def test_S04_a_record_without_end_is_of_nothing(tmp_path):
+    path = tmp_path / "a.tif.json"
+    path.write_bytes(b"[" * 99_999)
+    assert not outputs_of(path)
+
+
+# Of ten thousand damaged descriptions of an array, none is likely to be one of these.
+LYING = [
+    b"null", b"[]", b"{", b"[" * 99_999, b'{"node_type": "array"}',
+    b'{"node_type": "array", "shape": [8, 8], "chunk_grid": {"configuration": '
+    b'{"chunk_shape": [8, 0]}}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", LYING, ids=range(len(LYING)))
+def test_S04_a_store_with_a_damaged_array_is_not_complete(content, tmp_path):
+    array = tmp_path / "a.ome.zarr" / "0" / "zarr.json"
+    array.parent.mkdir(parents=True)
+    array.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.ome\.zarr is damaged"):
+        read_zarr(array)
+    assert not is_complete(tmp_path / "a.ome.zarr")
+
+
+def test_S04_the_chunks_of_an_endless_array_are_not_listed(tmp_path):
+    described = json.loads(ZARR["a.ome.zarr/0/zarr.json"])
+    array = tmp_path / "a.ome.zarr" / "0" / "zarr.json"
+    array.parent.mkdir(parents=True)
+    array.write_text(json.dumps(described | {"shape": [10**14, 10**14]}))
+    with pytest.raises(ImageError, match=r"chunk 0/c/0/1 is missing"):
+        read_zarr(array)
+
+
 def test_S04_a_manifest_goes_on_after_any_line(tmp_path):
-    for number, torn in enumerate([b"\xff\xfe", b'{"event": "it', b"[1]\n", b"\0" * 9]):
+    torn_lines = [b"\xff\xfe", b'{"event": "it', b"[1]\n", b"\0" * 9, b"[" * 99_999]
+    for number, torn in enumerate(torn_lines):
         with (tmp_path / MANIFEST).open("ab") as stream:
             stream.write(torn)
         append_line(tmp_path, "item", number=number)
-    assert [line["number"] for line in read_manifest(tmp_path)] == [0, 1, 2, 3]
+    assert [line["number"] for line in read_manifest(tmp_path)] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("expression", ["$import('os').mkdir({!r})", "${{mkdir:{}}}", "%({})s"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import dask.array as da
 import numpy as np
@@ -291,15 +292,13 @@ def test_annotations_that_do_not_fit_into_memory_are_refused_with_advice():
     from unet_studio.errors import ClickError
     from unet_studio.gui.click_source import ClickSource
     from unet_studio.gui.click_state import Setup
-    from unet_studio.training.annotations import take_pixels
 
     shape = (2**30, 512, 512)  # no memory is taken by pixels that are all the same one
     image = Image(
         np.broadcast_to(np.uint8(9), shape), axis_labels=("z", "y", "x"), contrast_limits=(0, 255)
     )
-    found = take_pixels(np.array([[2**29, 3, 4]]), np.array([2]), shape, "ZYX", "objects")
     with pytest.raises(ClickError, match=r"not enough memory for annotations .* Open the part"):
-        ClickSource(Setup(image, None, None, None)).annotations_layer(found)
+        ClickSource(Setup(image, None, None, None)).objects_to_learn(image.data, ())
 
 
 # -- what stays --------------------------------------------------------------------
@@ -358,13 +357,23 @@ def test_a_journal_of_another_image_is_refused_in_words(hand, tmp_path, notifica
     assert len(notifications()) == 1
 
 
-def test_objects_become_annotations_to_learn_from(hand):
+def test_objects_become_annotations_to_learn_from(hand, monkeypatch):
+    from unet_studio.clicks import exporting
+
+    where = []
+
+    def write(*arguments, plain=exporting.write_annotations):
+        where.append(threading.current_thread().name)
+        return plain(*arguments)
+
+    monkeypatch.setattr(exporting, "write_annotations", write)
     image = hand.viewer.add_image(scene(), **PLAIN)
     hand.start()
     hand.click(image, BLOB)
     hand.press("Return")
     hand.tab.panel.learn_button.click()
     assert "annotations" in hand.wait()
+    assert where == ["unet-studio-clicks"], "not on the thread of the window"
     layer = hand.viewer.layers["cells · objects to learn"]
     labels = hand.clicking.ledger.layer.data
     assert np.array_equal(layer.data == 2, labels == 1)

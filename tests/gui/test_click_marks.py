@@ -23,7 +23,7 @@ def test_a_negative_mark_that_is_moved_stays_negative(hand, two_discs):
     image = hand.viewer.add_image(two_discs(), name="cells")
     hand.start()
     hand.click(image, BLOB)
-    hand.clicking.click((70.0, 50.0), positive=False)
+    hand.clicking.actions.click((70.0, 50.0), positive=False)
     hand.wait()
     prompts = hand.clicking.layers.prompts
     moved = np.array(prompts.data)

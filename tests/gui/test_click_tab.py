@@ -140,7 +140,7 @@ def test_ctrl_z_in_the_labels_layer_is_naparis_own(started):
     hand.press("Z", CONTROL | SHIFT)
     assert set(np.unique(labels.data)) == {0, 1, 2}
     hand.press("Z", CONTROL)
-    hand.clicking.back_to_clicks()
+    hand.clicking.actions.back_to_clicks()
     hand.press("Z", CONTROL)  # the session's undo of the same commit finds nothing to do
     assert set(np.unique(labels.data)) == {0, 1}
 
@@ -334,7 +334,7 @@ def test_the_window_lives_while_a_click_is_answered(started, monkeypatch):
     assert len(hand.clicking.layers.prompts.data) == 3
 
 
-def _lacks(monkeypatch, lacking_device):
+def _lacks(monkeypatch, lacking_device, *error):
     from unet_studio.inference import devices
     from unet_studio.models import model as models
 
@@ -342,10 +342,15 @@ def _lacks(monkeypatch, lacking_device):
 
     def load_for_cpus_only(source):
         loaded = load(source)
-        return models.Model(loaded.card, lacking_device.OnlyOnCpus(loaded.network).eval())
+        return models.Model(loaded.card, lacking_device.OnlyOnCpus(loaded.network, *error).eval())
 
     monkeypatch.setattr(models, "load_model", load_for_cpus_only)
     monkeypatch.setattr(devices, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
+
+
+def _is_full(monkeypatch, lacking_device):
+    error = MemoryError("CUDA out of memory. Tried to allocate 9 bytes.")
+    _lacks(monkeypatch, lacking_device, error)
 
 
 def _is_absent(monkeypatch, _lacking_device):
@@ -355,9 +360,14 @@ def _is_absent(monkeypatch, _lacking_device):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "why"), [(_is_absent, "cuda:99 is not available"), (_lacks, "max_pool3d")]
+    ("gpu", "why"),
+    [
+        (_is_absent, "cuda:99 is not available"),
+        (_lacks, "max_pool3d"),
+        (_is_full, "ran out of memory"),
+    ],
 )
-def test_F58_F59_a_gpu_that_is_not_used_is_said_once(
+def test_F54_F58_F59_a_gpu_that_is_not_used_is_said_once(
     hand, monkeypatch, lacking_device, notifications, gpu, why
 ):
     gpu(monkeypatch, lacking_device)

@@ -102,12 +102,12 @@ def test_undo_of_a_restored_session_finds_the_labels_it_was_restored_to(hand, tm
     hand.viewer.add_labels(stored, name="mine")
     hand.tab.form.labels_box.set_value(plain(hand.viewer.layers["mine"]))
     hand.wait()
-    hand.clicking.undo()
+    hand.clicking.actions.undo()
     hand.wait()
     assert hand.clicking.counted == 0
     assert restored.data[BLOB] == 0
     assert stored[BLOB] == 1, "labels that it was not in were changed"
-    hand.clicking.redo()
+    hand.clicking.actions.redo()
     hand.wait()
     assert restored.data[BLOB] == 1
     assert hand.clicking.counted == 1

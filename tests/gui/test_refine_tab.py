@@ -211,15 +211,12 @@ def show_kind(tab, kind):
 def test_objects_made_in_the_click_tab_are_learned_renamed_and_after_a_restart(open_refine, qtbot):
     from unet_studio.gui.click_source import ClickSource
     from unet_studio.gui.click_state import Setup
-    from unet_studio.training.annotations import annotate
 
     viewer, tab, studio = open_refine()
     image = viewer.layers["cells"]
     labels = np.zeros((96, 96), np.int32)
     labels[10:24, 10:30], labels[12:22, 14:26] = 1, 2
-    made = ClickSource(Setup(image, None, None, None)).annotations_layer(
-        annotate(labels, mode="objects")
-    )
+    made = ClickSource(Setup(image, None, None, None)).annotations_layer(labels)
     made.name = image.name = "renamed"
     assert not tab.run_button.isEnabled()
     viewer.add_layer(made)

@@ -10,6 +10,7 @@ import gc
 import threading
 import time
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
-PLUGIN, WIDGET = "napari-unet-studio", "U-Net Studio"
+PLUGIN, WIDGET, WIDGET_CLASS = "napari-unet-studio", "U-Net Studio", "StudioWidget"
 PLACES = ((16, 20), (44, 30), (30, 60), (8, 40), (58, 70))
 SHAPES = ((64, 80), (50, 80), (2, 48, 80))
 TITLES = ("Segment", "Click", "Refine", "Batch")
@@ -74,7 +75,7 @@ class Walk(RuleBasedStateMachine):
             return
         row, column = PLACES[where % len(PLACES)]
         leading = (0,) * (len(tab.clicking.source.axes) - 2)
-        tab.clicking.click((*leading, min(row, 47), column), positive)
+        tab.clicking.actions.click((*leading, min(row, 47), column), positive)
         if then and tab.panel.buttons[then].isEnabled():
             tab.panel.buttons[then].click()
 
@@ -155,6 +156,7 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def nothing_was_raised(self):
         QApplication.processEvents()
+        self.at.steps += 1
         raised = self.at.raised
         assert not raised, "".join(traceback.format_exception(*raised[0]))
 
@@ -230,6 +232,7 @@ class Place:
     def __init__(self, viewer, studio, **parts):
         self.viewer, self.studio = viewer, studio
         self.rested = lambda: None
+        self.steps, self.left = 0, []
         vars(self).update(parts)  # engine, qtbot, models, told, image, mark, raised
 
     def reopen(self):
@@ -253,7 +256,20 @@ class Place:
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QApplication.processEvents()
         assert not self.raised, "".join(traceback.format_exception(*self.raised[0]))
+        self.left.append(self.census())
         self.rested()
+
+    def census(self):
+        """Count what a walk could leave behind, once everything is at rest."""
+        gc.collect()
+        window = getattr(self.viewer.window, "__wrapped__", self.viewer.window)._qt_window
+        files = Path("/proc/self/fd")
+        return {
+            "docks": sum(type(w).__name__ == WIDGET_CLASS for w in QApplication.allWidgets()),
+            "windows": len(QApplication.topLevelWidgets()),
+            "timers": len(window.findChildren(QTimer)),
+            "files": len(list(files.iterdir())) if files.is_dir() else 0,
+        }
 
 
 def _threads():
@@ -293,8 +309,18 @@ def walk(place, examples, steps):
     )
 
 
+def nothing_grows(left):
+    """Of docks, windows, timers and files there are as many after each walk as after the first."""
+    print(left[0], left[-1])
+    for what in ("docks", "windows", "timers", "files"):
+        counts = [census[what] for census in left]
+        assert max(counts) <= counts[0], (what, counts)
+
+
 def test_P16_any_order_of_the_four_verbs(place):
     walk(place, 3, 25)
+    assert place.steps >= 50
+    nothing_grows(place.left)
 
 
 @pytest.mark.slow
@@ -307,3 +333,5 @@ def test_P16_L09_two_hundred_walks_keep_no_memory(place, resident):
     early, late = np.median(sizes[40:60]), np.median(sizes[-20:])
     print(f"{len(sizes)} walks; {early / 1e6:.0f} MB after 50, {late / 1e6:.0f} MB at the end")
     assert late < 1.05 * early, [round(s / 1e6) for s in sizes]
+    assert place.steps >= 5_000
+    nothing_grows(place.left[10:])  # libraries open files of their own at first

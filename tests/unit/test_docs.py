@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -52,7 +53,6 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(block: Block) -> list[list[str]]:
-    import shlex
 
     if block.language not in ("bash", "sh", "console"):
         return []
@@ -202,6 +202,96 @@ def test_a_step_that_fails_is_told(tmp_path, run_page):
         code, printed = run_page("a.md", [{"line": 1} | step], tmp_path)
         assert code != 0
         assert said in printed
+
+
+# -- what is not run: it needs a network, a cluster, or files of one's own ----
+
+_EXTRAS = re.compile(r"napari-unet-studio\[([\w,]+)\]")
+_INLINE = re.compile(r"`unet-studio ([^`]+)`")
+_WRITTEN = "command-line.md"  # from the commands themselves
+
+
+def command_of(words: list[str]):
+    """Return a command of ours, and the words that are left to it."""
+    import typer
+
+    from unet_studio.cli.app import app
+
+    command = typer.main.get_command(app)
+    words = words[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    return command, words
+
+
+def not_run(page: Path) -> list[tuple[int, list[str]]]:
+    """The commands of a page that no test runs, each with its line."""
+    return [
+        (block.line, shlex.split(line))
+        for block in blocks(page)
+        if block.language == "text" or block.left_out
+        for line in block.text.splitlines()
+        if line.startswith("unet-studio ") and page.name != _WRITTEN
+    ]
+
+
+def test_commands_that_are_not_run_are_understood():
+    """The command line reads them: subcommands, options and kinds of values are as they say."""
+    found = [(page.name, *command) for page in PAGES for command in not_run(page)]
+    assert len(found) > 20
+    wrong = []
+    for page, line, words in found:
+        command, rest = command_of(words)
+        try:
+            command.make_context(words[0], rest)
+        except Exception as error:
+            wrong.append(f"{page}:{line}: {shlex.join(words)}: {error}")
+    assert wrong == []
+
+
+def test_commands_within_the_text_exist():
+    seen = 0
+    for page in PAGES:
+        for text in _INLINE.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+            command, rest = command_of(["unet-studio", *text.split()])
+            known = {spelling for p in command.params for spelling in (*p.opts, *p.secondary_opts)}
+            known |= {"--help", "-h"}
+            assert {w for w in rest if w.startswith("-")} <= known, f"{page.name}: {text}"
+            assert not getattr(command, "commands", {}) or not rest or rest[0].startswith("-"), (
+                text
+            )
+            seen += 1
+    assert seen > 15
+
+
+def test_a_command_that_is_no_longer_there_would_be_noticed():
+    command, rest = command_of(["unet-studio", "segment", "a.tif", "--no-such-option"])
+    with pytest.raises(Exception, match="no-such-option"):
+        command.make_context("unet-studio", rest)
+    command, rest = command_of(["unet-studio", "models", "gone"])
+    assert rest == ["gone"]
+
+
+def test_blocks_of_commands_hold_nothing_that_is_passed_over():
+    """Other programs than these would be neither run nor looked at."""
+    for page in PAGES:
+        for block in blocks(page):
+            for words in commands(block):
+                assert words[0] in {"unet-studio", "make", "pip"}, f"{page.name}:{block.line}"
+
+
+def test_extras_that_are_named_exist():
+    """In the pages, and in messages that say what to install."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(extras["optional-dependencies"])
+    sources = [*PAGES, *(ROOT / "src").rglob("*.py")]
+    named = {
+        extra
+        for path in sources
+        for group in _EXTRAS.findall(path.read_text(encoding="utf-8"))
+        for extra in group.split(",")
+    }
+    assert named == extras
 
 
 def test_the_pages_have_examples():

@@ -53,7 +53,7 @@ def test_numpy_dask_and_zarr_give_the_same(make, tiny, image):
 
 
 @pytest.mark.parametrize("order", ["TZYX", "XYZT", "ZTXY", "YXTZ"])
-def test_labels_come_back_in_the_order_of_the_image(order, tiny):
+def test_P10_labels_come_back_in_the_order_of_the_image(order, tiny):
     movie = np.random.default_rng(1).integers(0, 255, (2, 3, 40, 50)).astype(np.uint8)
     reference = segment(movie, tiny, axes="TZYX")
     result = segment(rearrange(movie, "TZYX", order), tiny, axes=order)

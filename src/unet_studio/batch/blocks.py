@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unet_studio.batch.job import ItemResult, Job, Task
 from unet_studio.batch.results import stream_targets
 from unet_studio.batch.stages import failed, finish_streamed, open_item
-from unet_studio.batch.workers import Source, device_here, loaded_model
+from unet_studio.batch.workers import Source, TaskToken, device_here, loaded_model
 from unet_studio.errors import Cancelled
 from unet_studio.events import Event, Started, TileDone, Warned
 from unet_studio.images.atomic import scratch_folder
@@ -221,21 +221,25 @@ def survey_image(order: Order, probabilities: bool) -> tuple[Survey, ObjectsMeth
     plan = resolve(recipe, model.card, volume.info, streamed=True)
     method, notes = checked_method(recipe, plan)
     decision = None if probabilities else decision_of(method, plan)
-    return survey(volume, model, plan, decision or "probabilities"), method, list(notes)
+    check = TaskToken().raise_if_cancelled
+    surveyed = survey(volume, model, plan, decision or "probabilities", check)
+    return surveyed, method, list(notes)
 
 
 def predict_tiles(
     order: Order, surveyed: Survey, folder: Path, number: int
 ) -> tuple[int, tuple[str, ...]]:
     """Predict a batch of tiles into a folder, on a worker."""
-    known: tuple[str, TilePainter] | None = getattr(_here, "painter", None)
+    known: tuple[str, TilePainter, TaskToken] | None = getattr(_here, "painter", None)
     if known is None or known[0] != str(folder):
         from unet_studio.inference.spread import TilePainter
 
-        volume, model = order.source.volume(), order.model()
-        known = str(folder), TilePainter(volume, model, surveyed, order.device())
-        _here.painter = known
-    return known[1].paint(number, folder)
+        volume, model, token = order.source.volume(), order.model(), TaskToken()
+        painter = TilePainter(volume, model, surveyed, order.device(), token)
+        _here.painter = known = str(folder), painter, token
+    _, painter, token = known
+    token.take_up()
+    return painter.paint(number, folder)
 
 
 def _with_intensities(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_studio.batch.job import ItemResult, Job, Task, ToSplit
 from unet_studio.batch.stages import do_item
-from unet_studio.batch.workers import device_here, loaded_model
+from unet_studio.batch.workers import TaskToken, device_here, loaded_model
 from unet_studio.errors import OutputError, RecipeError
 
 if TYPE_CHECKING:
@@ -179,4 +179,4 @@ def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult | ToSp
     """
     model = loaded_model(job.recipe.model, job.model_sha256)
     recipe = job.recipe.model_copy(update={"device": device_here(job.recipe, spread)})
-    return do_item(task, replace(job, recipe=recipe), model)
+    return do_item(task, replace(job, recipe=recipe), model, TaskToken())

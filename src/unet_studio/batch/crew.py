@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import KilledWorker, WorkerPlugin
 
-from unet_studio.errors import OutputError
+from unet_studio.errors import Cancelled, OutputError
 
 if TYPE_CHECKING:
     from unet_studio.events import CancelToken
@@ -149,7 +149,8 @@ class Crew:
         error = failed.future.exception() if failed.future.status == "error" else None
         if error is None:
             raise OutputError("The dask scheduler was lost. Run the batch again.")
-        if not isinstance(error, KilledWorker):
+        # Where nobody cancelled, the scheduler took it back to give it to somebody else.
+        if not isinstance(error, KilledWorker | Cancelled):
             raise error
         if failed.tries == _TRIES:
             raise OutputError(

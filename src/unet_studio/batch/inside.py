@@ -11,6 +11,7 @@ from unet_studio.batch.items import Item
 from unet_studio.errors import OutputError, RecipeError
 from unet_studio.images.atomic import atomic_file
 from unet_studio.images.zarr_marker import is_complete, is_ours, key_of
+from unet_studio.plain_json import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,7 +130,7 @@ def list_labels(place: Path) -> None:
     content: dict[str, Any] = {"zarr_format": 3, "node_type": "group"}
     if path.is_file():
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
             raise OutputError(f"{path} can not be read: {error}. Mend it.") from error
     try:
@@ -161,7 +162,7 @@ def _consolidated(group: Path) -> Path | None:
         if (folder / ".zmetadata").is_file():
             return folder / ".zmetadata"
         try:
-            content = json.loads(described.read_bytes())
+            content = parse_json(described.read_bytes())
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and content.get("consolidated_metadata"):
@@ -171,7 +172,7 @@ def _consolidated(group: Path) -> Path | None:
 
 def _ome(path: Path) -> dict[str, Any]:
     try:
-        ome = json.loads(path.read_bytes())["attributes"]["ome"]
+        ome = parse_json(path.read_bytes())["attributes"]["ome"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return ome if isinstance(ome, dict) else {}

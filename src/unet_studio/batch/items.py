@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from unet_studio.images.atomic import PARTIAL, PREVIOUS
 from unet_studio.images.formats import format_of, is_zarr, split_suffix
 from unet_studio.images.readers import is_image
 from unet_studio.images.records import without_results
+from unet_studio.plain_json import parse_json
+from unet_studio.user_paths import user_path
 
 _LARGEST_ATTRIBUTES = 64 * 2**20
 
@@ -114,11 +115,11 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
 
 
 def _expanded(text: str) -> Iterator[Path]:
-    path = Path(text).expanduser()
+    path = user_path(text)
     if os.path.lexists(path):
         yield path
     elif text.startswith("@"):
-        yield from _listed(Path(text[1:]).expanduser())
+        yield from _listed(user_path(text[1:]))
     elif glob.has_magic(text):
         # pathlib's would refuse absolute patterns.
         fitting = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
@@ -135,7 +136,7 @@ def _listed(path: Path) -> Iterator[Path]:
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"The list {path} can not be read: {error}.") from None
     for line in filter(None, map(str.strip, lines)):
-        yield from _expanded(str(path.parent / Path(line).expanduser()))
+        yield from _expanded(str(path.parent / user_path(line)))
 
 
 def _mirrored(files: Sequence[Path]) -> dict[Path, tuple[str, ...]]:
@@ -252,8 +253,8 @@ def _ome(store: Path) -> dict[str, Any]:
         try:
             if not path.is_file() or path.stat().st_size > _LARGEST_ATTRIBUTES:
                 continue
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
+            content = parse_json(path.read_bytes())
+        except (OSError, ValueError):
             return {}
         content = content.get("attributes", {}) if name == "zarr.json" else content
         ome = content.get("ome", content) if isinstance(content, dict) else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_studio.images.atomic import cannot_write
+from unet_studio.plain_json import parse_json
 
 MANIFEST = "manifest.jsonl"
 
@@ -45,7 +46,7 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as stream:
         for line in stream:
             try:
-                content = json.loads(line)
+                content = parse_json(line)
             except ValueError:
                 continue
             if isinstance(content, dict):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unet_studio.errors import RecipeError
 from unet_studio.images.atomic import atomic_file
 from unet_studio.recipe import Recipe, parse_recipe
+from unet_studio.user_paths import is_file, user_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def load_recipe(path: Path | str) -> Recipe:
         If the file can not be read, is no TOML, or has a key or value that can not be
         used. The message names the file and, where it can be told, line and key.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -50,7 +51,7 @@ def load_recipe(path: Path | str) -> Recipe:
         raise RecipeError(f"The recipe {path} is not text in UTF-8. Save it as such.") from None
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib raises its own for most, not for all
         raise RecipeError(f"The recipe {path} is not valid TOML: {error}. Correct it.") from None
     return _checked(values, text, path)
 
@@ -73,7 +74,7 @@ def save_recipe(recipe: Recipe, path: Path | str) -> Path:
     RecipeError
         If a setting can not be written as TOML.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     text = recipe_text(recipe)
     with atomic_file(path) as stream:
         stream.write(text.encode())
@@ -98,7 +99,7 @@ def recipe_text(recipe: Recipe, *, defaults: bool = False) -> str:
     import tomli_w
 
     values = recipe.model_dump(mode="json", exclude_defaults=not defaults, exclude_none=True)
-    if Path(recipe.model).is_file():
+    if is_file(recipe.model):
         values["model"] = str(Path(recipe.model).absolute())
     try:
         return tomli_w.dumps({"version": _VERSION, **_without_none(values)})
@@ -127,7 +128,7 @@ def _checked(values: dict[str, Any], text: str, path: Path) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{path}: {_explained(values, text)}") from error
     beside = path.parent / recipe.model
-    if not Path(recipe.model).is_absolute() and beside.is_file():
+    if not Path(recipe.model).is_absolute() and is_file(beside):
         recipe = recipe.model_copy(update={"model": str(beside)})
     return recipe
 

@@ -200,7 +200,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"The output folder {folder} can not be made: {error.strerror or error}."
+            f"The output folder {folder} can not be made: {error.strerror or error}. "
+            "Choose another."
         ) from None
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The output folder {folder} can not be written to. Choose another.")

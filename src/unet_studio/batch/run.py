@@ -29,6 +29,7 @@ from unet_studio.batch.table import PARQUET, TABLE, check_parquet, join_tables, 
 from unet_studio.batch.targets import plan_targets
 from unet_studio.errors import Cancelled, OutputError, UNetStudioError
 from unet_studio.events import CancelToken, Event
+from unet_studio.user_paths import user_path
 
 if TYPE_CHECKING:
     from unet_studio.models.model import Model
@@ -97,7 +98,7 @@ def plan_batch(
         If labels in an OME-Zarr can not be called so.
     """
     # Whole paths: workers, and whoever reads record or manifest, may be in another folder.
-    output = Path(output).expanduser().absolute()
+    output = user_path(output).absolute()
     if into_zarr:
         check_name(into_zarr)
     found = find_items(inputs, output)
@@ -184,7 +185,7 @@ def run_batch(
 
     if isinstance(recipe, Path | str):
         recipe = load_recipe(recipe)
-    output = Path(output).expanduser().absolute()
+    output = user_path(output).absolute()
     if parquet:
         check_parquet()
     plan = plan_batch(inputs, output, into_zarr=into_zarr)

@@ -220,7 +220,7 @@ def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
         return failed(task, error, opened.began)
 
 
-def do_item(task: Task, job: Job, model: Model) -> Result | ToSplit:
+def do_item(task: Task, job: Job, model: Model, token: CancelToken) -> Result | ToSplit:
     """Take one item through all stages, one after the other, unless it is to be split."""
     opened = open_item(task, job)
     if isinstance(opened, Result):
@@ -230,7 +230,6 @@ def do_item(task: Task, job: Job, model: Model) -> Result | ToSplit:
             return ToSplit(task)
     except Exception as error:
         return failed(task, error, opened.began)
-    token = CancelToken()  # nobody can set it from another machine
     predicted = predict_item(opened, job, model, token)
     return predicted if isinstance(predicted, Result) else finish_item(predicted, job, token)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_studio.errors import ModelError
+from unet_studio.events import CancelToken
 
 if TYPE_CHECKING:
     from unet_studio.images.volume import Volume
@@ -35,6 +37,35 @@ def loaded_model(reference: str, sha256: str) -> Model:
             "with. Put the same file under the same path on all machines."
         )
     return model
+
+
+class TaskToken(CancelToken):
+    """Cancelled when nobody wants the result of a dask task any more.
+
+    The task is that which the calling thread is at; in a thread that is at none, this is a
+    token like any other. Any thread may look at it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.take_up()
+
+    def take_up(self) -> None:
+        """Go by the task that the calling thread is at now."""
+        from distributed import get_worker
+
+        self._tasks: Mapping[Any, Any] = {}
+        self._key: Any = None
+        with suppress(ValueError, KeyError):  # no worker, or between two tasks
+            worker = get_worker()
+            self._key, self._tasks = worker.get_current_task(), worker.state.tasks
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task was taken back."""
+        task = self._tasks.get(self._key)
+        # Dask says so until the thread is done with it.
+        return super().cancelled or (task is not None and task.state == "cancelled")
 
 
 def device_here(recipe: Recipe, spread: bool) -> str:

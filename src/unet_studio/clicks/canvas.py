@@ -10,7 +10,7 @@ from typing import Any
 
 from unet_studio.clicks.encoding import IMAGE_CHANNELS
 from unet_studio.clicks.objects import Place
-from unet_studio.clicks.prompts import Point, pixel_of
+from unet_studio.clicks.prompts import Point, pixel_along
 from unet_studio.clicks.views import PlaneReader
 from unet_studio.errors import AxesError
 from unet_studio.images.volume import Volume, as_volume
@@ -51,8 +51,8 @@ class Canvas:
         """The axes that number the planes."""
         return "".join(a for a in self.axes if a not in "YX")
 
-    def locate(self, position: Sequence[float]) -> tuple[Place, Point] | None:
-        """Return the plane and the point (Y, X) in it; None if it is outside or no number.
+    def pixel(self, position: Sequence[float]) -> tuple[int, ...] | None:
+        """Return the pixel that a position lies in; None if it is outside or no number.
 
         Raises
         ------
@@ -64,13 +64,26 @@ class Canvas:
                 f"The position {tuple(position)} has {len(position)} numbers; "
                 f"{self.volume.name!r} needs one for each of {', '.join(self.axes)}."
             )
-        values = [float(p) for p in position]
-        for value, length in zip(values, self.shape, strict=True):
-            if not (math.isfinite(value) and -0.5 <= value < length - 0.5):
-                return None
-        found = dict(zip(self.axes, values, strict=True))
-        place = tuple(pixel_of((found[a], 0))[0] for a in self.plane_axes)
-        return place, (found["Y"], found["X"])
+        if not all(map(math.isfinite, map(float, position))):
+            return None
+        found = tuple(pixel_along(float(p)) for p in position)
+        inside = all(0 <= p < n for p, n in zip(found, self.shape, strict=True))
+        return found if inside else None
+
+    def locate(self, position: Sequence[float]) -> tuple[Place, Point] | None:
+        """Return the plane and the point (Y, X) in it; None if it is outside or no number.
+
+        Raises
+        ------
+        AxesError
+            If the position has not one number per axis.
+        """
+        pixel = self.pixel(position)
+        if pixel is None:
+            return None
+        place = tuple(pixel[self.axes.index(a)] for a in self.plane_axes)
+        y, x = (float(position[self.axes.index(a)]) for a in "YX")
+        return place, (y, x)
 
     def named(self, place: Place) -> dict[str, int]:
         """Return a place by the letters of its axes."""

@@ -54,20 +54,30 @@ class Change:
 
         What ``napari.layers.Labels.data_setitem`` takes, with :meth:`values`.
         """
-        inner = iter(np.nonzero(self.changed))
-        count = int(self.changed.sum())
-        found = []
-        for part in self.region:
-            if isinstance(part, slice):
-                found.append(np.asarray(next(inner) + part.start))
-            else:
-                found.append(np.full(count, part))
-        return tuple(found)
+        return indices_in(self.region, self.changed)
 
     def values(self) -> NDArray[Any]:
         """Return the new values of the pixels that change, in the order of :meth:`indices`."""
         found: NDArray[Any] = self.after[self.changed]
         return found
+
+
+def indices_in(region: Region, mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], ...]:
+    """Return the positions of the pixels of a mask, one array per axis of the labels.
+
+    Parameters
+    ----------
+    region : tuple of slice or int
+        One per axis of the labels.
+    mask : array of bool
+        Shape as of ``labels[region]``.
+    """
+    inside = np.nonzero(mask)
+    count, inner = len(inside[0]), iter(inside)
+    return tuple(
+        next(inner) + part.start if isinstance(part, slice) else np.full(count, part)
+        for part in region
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import numpy as np
 
 from unet_studio.clicks.prompts import Patch
 from unet_studio.errors import ClickError
+from unet_studio.plain_json import parse_json
 
 if TYPE_CHECKING:
     from unet_studio.clicks.canvas import Canvas
@@ -87,7 +88,7 @@ def read_journal(journal: str | Path) -> list[dict[str, Any]]:
         except (OSError, UnicodeDecodeError) as error:
             raise ClickError(f"{name} can not be read: {error}. Check its name.") from error
     try:
-        entries = [json.loads(line) for line in text.splitlines() if line.strip()]
+        entries = [parse_json(line) for line in text.splitlines() if line.strip()]
         version = entries[0]["journal"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ClickError(
@@ -101,7 +102,7 @@ def read_journal(journal: str | Path) -> list[dict[str, Any]]:
 def replay(
     image: Any,
     journal: str | Path,
-    model: str | Path | Model | None = None,
+    model: str | Path | Model | ClickNetwork | None = None,
     *,
     labels: Any = None,
     **options: Any,
@@ -114,7 +115,7 @@ def replay(
         The image of that session.
     journal : str or Path
         What :attr:`ClickSession.journal` gave: a file, or the lines themselves.
-    model : str, Path or Model, optional
+    model : str, Path, Model or ClickNetwork, optional
         By default the one that the journal names.
     labels : array of int, optional
         What the labels held when the session began, if they were not empty. Written to.
@@ -144,16 +145,16 @@ def replay(
                 f"The journal was written with another {name}: {header[name]}, not {own[name]}. "
                 "Replay it with what it was written with."
             )
+    there = str(header.get("device", "another device"))
     for number, entry in enumerate(entries[1:], 2):
+        there = str(entry.get("device", there))  # from here on
         _DO[entry["do"]](session, entry)
         if session.entries[-1].get("result") != entry.get("result"):
-            devices = [str(found.get("device", "another device")) for found in (header, own)]
-            moved = f" It was written on {devices[0]}, this is {devices[1]}."
+            here = session.network.device
+            moved = f" It was written on {there}, this is {here}."
             raise ClickError(
                 f"Line {number} of the journal ({entry['do']}) gave another result here. The "
-                "image or the computer's numerics have changed."
-                + moved
-                * (devices[0] != devices[1])
+                "image or the computer's numerics have changed." + moved * (there != here)
             )
     return session
 

@@ -13,7 +13,7 @@ from unet_studio.clicks.network import ClickNetwork
 from unet_studio.clicks.objects import Place
 from unet_studio.clicks.picking import object_at
 from unet_studio.clicks.pointing import Pointing
-from unet_studio.clicks.prompts import Patch, pixel_of
+from unet_studio.clicks.prompts import Patch
 
 
 class Labelling(Pointing):
@@ -54,11 +54,9 @@ class Labelling(Pointing):
         Edit or None
             None if there is no object.
         """
-        found = self.canvas.locate(position)
+        pixel = self.canvas.pixel(position)
         labels = self._target(labels)
-        if found is None:
-            return None
-        edit = erase_edit(labels, [pixel_of((float(p), 0))[0] for p in position])
+        edit = None if pixel is None else erase_edit(labels, pixel)
         if edit is not None:
             self._erase(position, edit, labels if write else None)
         return edit
@@ -74,8 +72,9 @@ class Labelling(Pointing):
         number : int or None
             Id that the object had; None if it is not known.
         """
+        pixel = self.canvas.pixel(position)
         labels = self._target(None)
-        edit = erase_edit(labels, [pixel_of((float(p), 0))[0] for p in position])
+        edit = None if pixel is None else erase_edit(labels, pixel)
         if edit is None or edit.id != (number or edit.id):
             edit = Edit("erase", number or 0, ())
         self._erase(position, edit, labels)

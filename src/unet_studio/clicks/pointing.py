@@ -164,6 +164,11 @@ class Pointing:
         ----------
         start, stop : sequence of float
             Positions of two opposite corners on one plane; the part in the image counts.
+
+        Raises
+        ------
+        ClickError
+            If the corners lie on two planes.
         """
         began = time.perf_counter()
         corners = [self._into_the_image(p) for p in (start, stop)]
@@ -189,6 +194,11 @@ class Pointing:
             object there is taken; a commit then replaces it under its id. Without, a mask
             of one plane, axes Y X in the image's order, for images of one plane.
         position : sequence of float, optional
+
+        Raises
+        ------
+        ClickError
+            If an image of many planes is given a mask without a position.
         """
         if position is not None:
             return self.pick(position, mask, name="", replaces=True)

@@ -56,9 +56,14 @@ class Prompt:
         return [kept[round(i)] for i in np.linspace(0, len(kept) - 1, most).tolist()]
 
 
+def pixel_along(coordinate: float) -> int:
+    """Return the pixel that a coordinate lies in; pixel i reaches from i - 0.5 to i + 0.5."""
+    return math.floor(coordinate + 0.5)
+
+
 def pixel_of(point: Sequence[float]) -> Pixel:
-    """Return the pixel that a point lies in; pixel i reaches from i - 0.5 to i + 0.5."""
-    y, x = (math.floor(value + 0.5) for value in point)
+    """Return the pixel that a point of a plane (Y, X) lies in."""
+    y, x = map(pixel_along, point)
     return y, x
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unet_studio.clicks.contract import choose, expected_overlap
-from unet_studio.clicks.prompts import Patch, PlaneBox, Point, Prompt, patch_of
-from unet_studio.clicks.solving import Answer, Eye, Prompts
+from unet_studio.clicks.contract import choose
+from unet_studio.clicks.prompts import Patch, PlaneBox, Point, Prompt
+from unet_studio.clicks.solving import Answer, Eye, Prompts, answer_of
 from unet_studio.clicks.views import unseen
 from unet_studio.events import CancelToken
 
@@ -89,12 +89,10 @@ def follow(eye: Eye, last: Answer) -> tuple[Answer, str]:
     if not (values > 0.5)[before].any():
         return Answer(), ENDS
     found, _ = choose(values, top, left, (), (), _piece_of(values > 0.5, before, box))
+    answer = answer_of(found, values, top, left, view)
     own = found.within(box)
-    confidence = expected_overlap(values, own)
-    kept = np.where(own | (values <= 0.5), values, 0).astype(np.float16)
-    answer = Answer(found, patch_of(kept, top, left, 0.02), confidence, (), (view,))
     areas = int(own.sum()), int(before.sum()), int((own & before).sum())
-    return answer, _objection(*areas, confidence)
+    return answer, _objection(*areas, answer.confidence)
 
 
 def _piece_of(likely: NDArray[np.bool_], before: NDArray[np.bool_], box: PlaneBox) -> Patch:

@@ -61,8 +61,8 @@ class ClickSession(Labelling):
     ----------
     image : array, Volume, path, or sequence of arrays
         numpy, dask or zarr; of a sequence each is a coarser resolution level.
-    model : str, Path or Model
-        A model that answers clicks.
+    model : str, Path, Model or ClickNetwork
+        A model that answers clicks. A network that is loaded keeps its device.
     axes : str, optional
         One letter out of TCZYX per dimension, where the image does not say.
     levels : sequence of array or Volume
@@ -93,7 +93,7 @@ class ClickSession(Labelling):
     def __init__(
         self,
         image: Any,
-        model: str | Path | Model = "clicks",
+        model: str | Path | Model | ClickNetwork = "clicks",
         *,
         axes: str | None = None,
         levels: Sequence[Any] = (),
@@ -105,6 +105,31 @@ class ClickSession(Labelling):
         canvas = open_canvas(image, axes, levels=levels, channels=channels, rgb=rgb)
         network = model if isinstance(model, ClickNetwork) else ClickNetwork(model, device)
         super().__init__(canvas, network, labels)
+
+    def renew_image(self, image: Any, *, levels: Sequence[Any] = ()) -> None:
+        """Go on with other pixels of the image; what was found in the old ones stays.
+
+        Parameters
+        ----------
+        image : array, Volume, path, or sequence of arrays
+            Of the axes, the shape and the channels that the image has.
+        levels : sequence of array or Volume
+            Coarser resolution levels.
+
+        Raises
+        ------
+        ClickError
+            If it is of another shape.
+        """
+        old = self.canvas.volume
+        chosen = self.canvas.channels
+        canvas = open_canvas(image, old.axes.names, levels=levels, channels=chosen, rgb=old.rgb)
+        if canvas.volume.info.shape != old.info.shape:
+            raise ClickError(
+                f"The new pixels have the shape {canvas.volume.info.shape}, those of "
+                f"{old.name!r} {old.info.shape}. Begin another session with them."
+            )
+        self.canvas = canvas
 
     # -- taking back --------------------------------------------------------------
 
@@ -266,30 +291,26 @@ class ClickSession(Labelling):
             lambda plane: bool(start.on(at(plane)).prompts.marks),
             token or CancelToken(),
         )
-        done: list[int] = [place[slot]]
+        first = last = place[slot]
         ends = "", ""
         try:
             while True:
                 plane, answer = next(steps)
-                done.append(plane)
+                first, last = min(first, plane), max(last, plane)
                 found = OnPlane(Prompts(start=answer.mask), answer, FROM_PROPAGATION)
-                self._chronicle.object = self._chronicle.object.with_plane(at(plane), found)
+                by_now = self._chronicle.object.with_plane(at(plane), found)
+                entry = {"do": "propagate", "axis": axis}
+                reach = {"before": place[slot] - first, "after": last - place[slot]}
+                self._chronicle.draft("propagate", by_now, {**entry, **reach})
                 yield self._shown(at(plane))
         except StopIteration as stop:
             ends = stop.value
         finally:
-            self._keep(start, axis, place[slot] - min(done), max(done) - place[slot])
-        return Propagation(axis, min(done), max(done), *ends)
+            self._chronicle.settle()
+        return Propagation(axis, first, last, *ends)
 
     def _next_axis(self) -> str:
         return "Z" if "Z" in self.canvas.plane_axes else "T"
-
-    def _keep(self, start: ClickedObject, axis: str, before: int, after: int) -> None:
-        """Make one step of the planes that were found since ``start``."""
-        found, self._chronicle.object = self._chronicle.object, start
-        if before or after:
-            entry = {"do": "propagate", "axis": axis, "before": before, "after": after}
-            self._chronicle.step("propagate", replace(found, place=start.place), entry)
 
     # -- learning -----------------------------------------------------------------
 

@@ -298,17 +298,37 @@ def _finish(
     if prompts.box is not None and not positive:
         start = _largest_piece(values, top, left)
     mask, put_right = choose(values, top, left, positive, negative, start)
+    corrections = (*agreed.corrections, *((PUT_RIGHT,) if put_right else ()))
+    return answer_of(mask, values, top, left, view, corrections)
+
+
+def answer_of(
+    mask: Patch,
+    values: NDArray[np.float32],
+    top: int,
+    left: int,
+    view: View,
+    corrections: tuple[str, ...] = (),
+) -> Answer:
+    """Return the answer of one look.
+
+    Parameters
+    ----------
+    mask : Patch of bool
+        Within the part.
+    values : array of float32, axes (Y, X), range [0, 1]
+        Probabilities of a part of the plane.
+    top, left : int
+        Where in the plane its first pixel is.
+    view : View
+        That was looked at.
+    corrections : tuple of str
+    """
     own = mask.within(PlaneBox(top, left, top + values.shape[0], left + values.shape[1]))
     # Other objects that the network saw are not part of what the next look starts from.
-    kept = np.where(own | (values <= 0.5), values, 0)
-    corrections = (*agreed.corrections, *((PUT_RIGHT,) if put_right else ()))
-    return Answer(
-        mask,
-        patch_of(kept.astype(np.float16), top, left, _FAINTEST),
-        expected_overlap(values, own),
-        corrections,
-        (view,),
-    )
+    kept = np.where(own | (values <= 0.5), values, 0).astype(np.float16)
+    soft = patch_of(kept, top, left, _FAINTEST)
+    return Answer(mask, soft, expected_overlap(values, own), corrections, (view,))
 
 
 def _on_the_plane(

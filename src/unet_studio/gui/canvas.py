@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from unet_studio.axes import Axes
+from unet_studio.axes import rearrange
 from unet_studio.clicks.commit import grown, holds
 from unet_studio.errors import AnnotationError
 from unet_studio.gui.input_form import InputChoice
 from unet_studio.gui.layers import METADATA_KEY, level_shapes, stacked_volume, unwrap
 from unet_studio.gui.placement import Placement, placement_of
 from unet_studio.images.volume import Volume
-from unet_studio.training.annotations import Annotations, Box, annotate, corrections
+from unet_studio.training.annotations import Annotations, Box, nothing_on
+from unet_studio.training.repainted import Marks, Tiles, repainted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,25 +88,92 @@ class Canvas:
 
     def array(self) -> NDArray[Any]:
         """Return what is painted, axes as :attr:`axes`: the layer's own memory, not a copy."""
-        data = np.asarray(self.labels.data)
-        inserted = self.placement.inserted
-        return data if inserted is None else np.take(data, 0, inserted)
+        return self.placement.without_channels(np.asarray(self.labels.data))
 
-    def annotations(self, boxes: Sequence[Box] = ()) -> Annotations:
-        """Return what is known by now.
+    @property
+    def layer_axes(self) -> str:
+        """One letter per dimension of the layer; C for one of length 1."""
+        inserted = self.placement.inserted
+        if inserted is None:
+            return self.axes
+        return self.axes[:inserted] + "C" + self.axes[inserted:]
+
+    @property
+    def order(self) -> str:
+        """Axes of the annotations: [T][Z]YX."""
+        return "".join(a for a in "TZYX" if a in self.axes)
+
+    def tiles(self) -> Tiles:
+        """Return the tiles of the layer, along :attr:`order`.
+
+        Raises
+        ------
+        AnnotationError
+            If the layer was given an array of other dimensions.
+        """
+        nothing = self.nothing()
+        return Tiles(nothing.shape, nothing.axes)
+
+    def nothing(self, boxes: Sequence[Box] = ()) -> Annotations:
+        """Return annotations without a pixel.
 
         Parameters
         ----------
         boxes : sequence of Box
             Complete regions along the axes of :meth:`array`.
         """
+        mode: Any = "objects" if self.kind == "objects" else "classes"
         if self.predicted is not None:
-            mode: Any = self.labels.metadata[METADATA_KEY].get("mode", "objects")
-            return corrections(self.predicted, self.array(), self.axes, mode)
-        return annotate(
-            self.array(), self.axes, complete=boxes,
-            mode="objects" if self.kind == "objects" else "classes",
-        )  # fmt: skip
+            mode, boxes = self.labels.metadata[METADATA_KEY].get("mode", "objects"), ()
+        return nothing_on(self.array().shape, self.axes, mode=mode, complete=boxes)
+
+    def read_again(
+        self, known: Annotations, tiles: Tiles, marks: Marks, boxes: Sequence[Box] = ()
+    ) -> Annotations:
+        """Return what is known by now, where tiles that are not marked are as they were.
+
+        Parameters
+        ----------
+        known : Annotations
+            As they were read before; of another shape, they count not.
+        tiles : Tiles
+        marks : array of bool
+        boxes : sequence of Box
+            As for :meth:`nothing`.
+
+        Returns
+        -------
+        Annotations
+            The very object that was passed if nothing has changed.
+        """
+        nothing = self.nothing(boxes)
+        if known.shape != nothing.shape:
+            known = nothing
+        labels = rearrange(self.array(), self.axes, self.order)
+        predicted = None
+        if self.predicted is not None:
+            predicted = rearrange(self.predicted, self.axes, self.order)
+        found = repainted(known, labels, tiles, marks, predicted)
+        if found.complete == nothing.complete:
+            return found
+        return replace(found, complete=nothing.complete)
+
+    def free_number(self, known: Annotations) -> int:
+        """Return a label that no object has yet.
+
+        Parameters
+        ----------
+        known : Annotations
+            What is painted.
+        """
+        highest = int(known.values.max()) if len(known) else 0
+        if self.predicted is not None:  # kept as background 1
+            highest = max(highest - 1, self._highest_predicted)
+        return max(2, highest + 1)
+
+    @cached_property
+    def _highest_predicted(self) -> int:
+        return 0 if self.predicted is None else int(self.predicted.max(initial=0))
 
 
 def make_canvas(choice: InputChoice, kind: Kind, result: Labels | None = None) -> Canvas:
@@ -185,8 +254,8 @@ def _copy_of(result: Labels | None, shape: tuple[int, ...], placement: Placement
             "There is no prediction of this image to correct. Segment it first, or paint strokes."
         )
     data = np.asarray(result.data)
-    if placement.inserted is not None and data.ndim == len(shape) + 1:
-        data = np.take(data, 0, placement.inserted)
+    if data.ndim == len(shape) + 1:
+        data = placement.without_channels(data)
     if data.shape != shape:
         raise AnnotationError(
             f"The labels {result.name!r} have the shape {data.shape}, the image {shape}. Segment "
@@ -310,8 +379,3 @@ def find_result(viewer: Viewer, canvas_image: Image) -> Labels | None:
         ):
             return layer
     return None
-
-
-def canonical(axes: Axes) -> str:
-    """Return the axes of annotations of an image: [T] [Z] Y X."""
-    return "".join(a for a in "TZYX" if a in axes.names)

@@ -1,10 +1,10 @@
-"""Drop-down lists of choices that keep their data and do not grow with their texts."""
+"""The boxes of forms: lists of choices that do not grow with their texts, and boxes to tick."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QCheckBox, QComboBox
 
 from unet_studio.axes import AXIS_WORDS
 
@@ -20,6 +20,14 @@ def choice_box(tooltip: str) -> QComboBox:
     box.setToolTip(tooltip)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
+    return box
+
+
+def check_box(title: str, tooltip: str) -> QCheckBox:
+    """Make a box to tick; a form shows its title beside it, a screen reader says it."""
+    box = QCheckBox()
+    box.setAccessibleName(title)
+    box.setToolTip(tooltip)
     return box
 
 

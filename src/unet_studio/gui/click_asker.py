@@ -16,7 +16,10 @@ from unet_studio.gui.messages import describe, notify_error, notify_warning
 from unet_studio.gui.worker import Failure
 
 if TYPE_CHECKING:
+    from unet_studio.clicks.propagation import Propagation
     from unet_studio.clicks.session import ClickSession
+
+_FOLLOWING = "Following the object"
 
 
 class Asker(QObject):
@@ -27,22 +30,32 @@ class Asker(QObject):
     source : ClickSource
     layers : ClickLayers
     parent : QObject
+
+    Attributes
+    ----------
+    state : State or None
+        The session as the last answer left it; None before the first.
     """
 
     changed = Signal()  # what can be done, or is being done
     told = Signal(str, str)  # severity, text
     progressed = Signal(int)  # planes that a propagation has done
-    hopeless = Signal(str)  # the session could not be opened
+    hopeless = Signal(str)  # the session could not be opened: why
 
     def __init__(self, source: ClickSource, layers: ClickLayers, parent: QObject) -> None:
         super().__init__(parent)
         self.source, self.layers = source, layers
         self.state: State | None = None
-        self.propagating = False
-        self._noticed = 0  # notices of the session that were told
+        self._propagating = False
+        self._noticed: set[str] = set()  # notices that were told
         self.desk = Desk(self)
         self.desk.failed.connect(self._on_failure)
         self.desk.busy_changed.connect(self._on_busy)
+
+    @property
+    def propagating(self) -> bool:
+        """Whether the object is being followed through planes."""
+        return self._propagating
 
     def ask(
         self, doing: str, act: Callable[[ClickSession], Any], then: Callable[[Any], None],
@@ -77,21 +90,43 @@ class Asker(QObject):
 
         self.desk.submit(Task(doing, work, finish, on_the_way), first=first)
 
-    def tell(self, severity: str, text: str) -> None:
+    def propagate(
+        self, axis: str | None, most: int | None, then: Callable[[Propagation], None]
+    ) -> None:
+        """Follow the object to other planes; at most so many each way."""
+
+        def finish(found: Propagation) -> None:
+            self._propagating = False
+            then(found)
+
+        self._propagating = True
+        work = partial(self.source.propagate, axis, most)
+        tell = self.progressed.emit
+        self.submit(_FOLLOWING, work, finish, on_the_way=tell)
+        self.changed.emit()
+
+    def tell(self, severity: str, text: str) -> str:
         """Tell the user something, and, once, what the session gives notice of.
 
         Parameters
         ----------
         severity : {"info", "good", "warning", "error"}
         text : str
+
+        Returns
+        -------
+        str
+            All that was told.
         """
-        notices = () if self.state is None else self.state.notices[self._noticed :]
-        self._noticed += len(notices)
+        notices = [notice for notice in self.source.notices if notice not in self._noticed]
+        self._noticed.update(notices)
         if notices and severity != "error":
             severity = "warning"
-        self.told.emit(severity, "\n".join([text, *notices]))
+        text = "\n".join([text, *notices])
+        self.told.emit(severity, text)
         for notice in notices:  # the next answer takes the place of what was told
             notify_warning(notice)
+        return text
 
     def _show(self, state: State) -> None:
         before, self.state = self.state, state
@@ -107,10 +142,11 @@ class Asker(QObject):
         self.changed.emit()
 
     def _on_failure(self, failure: Failure, doing: str) -> None:
-        self.propagating = False
+        if doing == _FOLLOWING:
+            self._propagating = False
         message = describe(failure, f"{doing} on {self.source.name!r}")
-        self.tell("error", message)
+        told = self.tell("error", message)
         notify_error(message)
         self.changed.emit()
         if self.state is None:
-            self.hopeless.emit(message)
+            self.hopeless.emit(told)

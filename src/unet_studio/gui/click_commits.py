@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
@@ -16,14 +16,15 @@ from unet_studio.gui.layers import unwrap
 from unet_studio.gui.messages import notify_error
 
 if TYPE_CHECKING:
+    import numpy as np
     from napari.layers import Labels
     from napari.viewer import Viewer
+    from numpy.typing import NDArray
 
     from unet_studio.clicks.commit import Edit
     from unet_studio.clicks.objects import Step
     from unet_studio.clicks.session import ClickSession, Committed
     from unet_studio.gui.click_target import Target
-    from unet_studio.training.annotations import Annotations
 
 
 class Commits(QObject):
@@ -34,15 +35,23 @@ class Commits(QObject):
     viewer : napari viewer
     asker : Asker
     parent : QObject
+
+    Attributes
+    ----------
+    counted : int
+        Objects that are in their labels.
+    ledger : Ledger
+        Which labels those are.
     """
 
-    chosen = Signal()  # other labels get the objects now
+    changed = Signal()  # how many objects are in labels
+    chosen = Signal()  # other labels get the objects now, not by choice of the user
 
     def __init__(self, viewer: Viewer, asker: Asker, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._asker = viewer, asker
         self._source, self._layers = asker.source, asker.layers
-        self.policy, self.counted = "keep", 0
+        self._policy, self.counted = "keep", 0
         self.ledger = Ledger(asker.source, asker.layers)
 
     # -- what the user asks for -------------------------------------------------
@@ -58,10 +67,24 @@ class Commits(QObject):
             # An id of other labels means nothing in these.
             self._asker.ask("A change of labels", _drop_correction, lambda _: self.count())
 
+    def lose_target(self) -> None:
+        """Take note that the labels that got the objects are gone."""
+        self.set_target(None)
+        self.chosen.emit()
+
+    def set_policy(self, policy: str) -> None:
+        """Choose who gets pixels of objects that are there, for commits from now on.
+
+        Parameters
+        ----------
+        policy : {"keep", "overwrite", "background"}
+        """
+        self._policy = policy
+
     def commit(self) -> None:
         """Put the object into the labels."""
         # The labels are made, or looked up, when everything before this has been answered.
-        then = partial(self._commit_now, self.policy)
+        then = partial(self._commit_now, self._policy)
         self._asker.ask("A commit", lambda s: bool(s.proposals), then)
 
     def undo(self) -> None:
@@ -109,6 +132,11 @@ class Commits(QObject):
         self._layers.choose_prompts()
         self.chosen.emit()
 
+    def restore(self, labels: NDArray[Any]) -> None:
+        """Make a layer of the labels of an earlier session, and go on in it."""
+        self.adopt(self._source.make_labels(labels))
+        self.ledger.note_restored()
+
     def _commit_now(self, policy: str, anything: bool) -> None:
         if not anything:
             self._asker.tell("warning", "There is no object yet: click on one first.")
@@ -139,7 +167,7 @@ class Commits(QObject):
     def count(self) -> None:
         """Count the objects that are in their labels."""
         self.counted = self.ledger.count(self._edits())
-        self._asker.changed.emit()
+        self.changed.emit()
 
     def _edits(self) -> tuple[Edit, ...]:
         return () if self._asker.state is None else self._asker.state.edits
@@ -164,8 +192,8 @@ class Commits(QObject):
         word = "Taken back" if back else "Done again"
         self._asker.tell("warning" if note else "info", f"{word}: {step.what}.{note}")
 
-    def _on_annotations(self, found: Annotations) -> None:
-        layer = self._viewer.add_layer(self._source.annotations_layer(found))
+    def _on_annotations(self, known: NDArray[np.int32]) -> None:
+        layer = self._viewer.add_layer(self._source.annotations_layer(known))
         self._layers.choose_prompts()
         self._asker.tell(
             "good",

@@ -51,7 +51,10 @@ class JournalKeeper:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(lines)
         except OSError as error:
-            self.problem = f"The journal can not be kept in {self.path}: {error}."
+            self.problem = (
+                f"The journal can not be kept in {self.path}: {error}. Clicks go on; use Save "
+                "journal before you stop, and make room in that folder for the next session."
+            )
         self._written = len(entries)
 
 

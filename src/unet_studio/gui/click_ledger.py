@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,8 @@ class Ledger:
     def __init__(self, source: ClickSource, layers: ClickLayers) -> None:
         self._source, self._layers = source, layers
         self.target: Target | None = None
-        self._restored: Target | None = None
-        self._written: dict[int, Target] = {}
+        self._restored: Target | None = None  # what has no other home is there
+        self._written: weakref.WeakKeyDictionary[Edit, Target] = weakref.WeakKeyDictionary()
 
     @property
     def layer(self) -> Labels | None:
@@ -51,7 +52,7 @@ class Ledger:
             inserted = self._source.placement.inserted
             self.target = known.get(layer) or Target(layer, self._source.shape, inserted)
 
-    def is_restored(self) -> None:
+    def note_restored(self) -> None:
         """Note that the labels chosen now hold all that was done in an earlier session."""
         self._restored = self.target
 
@@ -64,7 +65,7 @@ class Ledger:
             If it can not be written.
         """
         target.write(edit)
-        self._written[id(edit)] = target
+        self._written[edit] = target
 
     def follow(self, step: Step, back: bool) -> str:
         """Do in the labels what undo or redo did in the session; return what is to be said."""
@@ -104,7 +105,7 @@ class Ledger:
 
     def _home(self, edit: Edit) -> Target | None:
         """Return where an edit went: what was not written here was restored."""
-        return self._written.get(id(edit), self._restored or self.target)
+        return self._written.get(edit, self._restored or self.target)
 
 
 def _is_one_memory(one: Any, other: Any) -> bool:
@@ -112,6 +113,3 @@ def _is_one_memory(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return np.may_share_memory(one, other)
     return one is not None and one is other
-
-
-__all__ = ["Ledger"]

@@ -23,7 +23,7 @@ from unet_studio.gui.layouts import thin_bar
 if TYPE_CHECKING:
     from unet_studio.gui.clicking import Clicking
 
-# Title, method of the session's controller, whether it stays pressed, tooltip.
+# Title, method of Actions, whether it stays pressed, tooltip.
 _BUTTONS: tuple[tuple[str, str, bool, str], ...] = (
     ("Negative", "toggle_polarity", True, "Clicks mark what is not part of the object."),
     ("Box", "draw_box", False, "Draw a box around the object: it is found within."),
@@ -49,7 +49,7 @@ _WORDS = {"Z": "slices", "T": "frames"}
 
 
 class ClickPanel(QWidget):
-    """Shows what can be done in a session, and calls its controller."""
+    """Shows what can be done in a session, and does it."""
 
     save_wanted = Signal()
     learn_wanted = Signal()
@@ -87,7 +87,7 @@ class ClickPanel(QWidget):
         outer.addWidget(shortcuts())
 
     def serve(self, clicking: Clicking | None) -> None:
-        """Call this session's controller from now on; None for none."""
+        """Serve this session from now on; None for none."""
         self._clicking = clicking
         axes = "" if clicking is None else clicking.source.axes
         stacked = [axis for axis in "ZT" if axis in axes]
@@ -105,10 +105,10 @@ class ClickPanel(QWidget):
             return
         state = clicking.state
         pressed = {
-            "toggle_polarity": not clicking.positive,
-            "choose_correct": clicking.tool == "correct",
-            "choose_pick": clicking.tool == "pick",
-            "choose_erase": clicking.tool == "erase",
+            "toggle_polarity": not clicking.actions.positive,
+            "choose_correct": clicking.actions.tool == "correct",
+            "choose_pick": clicking.actions.tool == "pick",
+            "choose_erase": clicking.actions.tool == "erase",
         }
         for method, down in pressed.items():
             self.buttons[method].setChecked(down)
@@ -118,7 +118,7 @@ class ClickPanel(QWidget):
             self.buttons[method].setEnabled(there or busy)
         self.buttons["undo"].setEnabled(busy or (state is not None and bool(state.undo)))
         self.buttons["redo"].setEnabled(busy or (state is not None and bool(state.redo)))
-        going = clicking.asker.propagating
+        going = clicking.propagating
         self.propagate_button.setText("Cancel" if going else "Propagate")
         self.propagate_button.setEnabled(going or there)
         self.bar.setVisible(going)
@@ -135,8 +135,8 @@ class ClickPanel(QWidget):
             positive = sum(m.positive for m in marks)
             if marks:
                 parts.append(f"{positive} positive, {len(marks) - positive} negative")
-            if clicking.last_ms:
-                parts.append(f"last click {clicking.last_ms:.0f} ms")
+            if clicking.actions.last_ms:
+                parts.append(f"last click {clicking.actions.last_ms:.0f} ms")
             if state.replaces:
                 parts.append(f"corrects object {state.replaces}")
             if state.proposal.corrected:
@@ -196,15 +196,16 @@ class ClickPanel(QWidget):
     def _propagate_or_cancel(self) -> None:
         if self._clicking is None:
             return
-        if self._clicking.asker.propagating:
+        if self._clicking.propagating:
             self._clicking.desk.cancel()
         else:
-            self._clicking.propagate(self.axis_box.currentData(), self.most.value() or None)
+            axis, most = self.axis_box.currentData(), self.most.value()
+            self._clicking.actions.propagate(axis, most or None)
 
     def _caller(self, method: str) -> object:
         def call(_checked: bool = False) -> None:
             if self._clicking is not None:
-                getattr(self._clicking, method)()
+                getattr(self._clicking.actions, method)()
                 self.refresh()
 
         return call

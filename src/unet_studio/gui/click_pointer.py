@@ -14,7 +14,7 @@ from unet_studio.gui.click_layers import MARK_PX, ClickLayers
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-# What each key does, and the method of the session's controller that does it. The first
+# What each key does, and the method of Actions that does it. The first
 # key of a line is shown first. None of them is one of napari's own on a points layer.
 KEYS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("T",), "toggle_polarity", "the next clicks are negative, or positive again"),
@@ -51,8 +51,8 @@ class Pointer(QObject):
     ----------
     viewer : napari viewer
     layers : ClickLayers
-    parent : QObject
-        Has the methods that :data:`KEYS` names.
+    actions : QObject
+        Has the methods that :data:`KEYS` names; the pointer belongs to it.
     """
 
     clicked = Signal(object, object)  # world position, set of modifiers
@@ -60,8 +60,8 @@ class Pointer(QObject):
     added = Signal(object, object)  # position in the image, polarity of a moved mark or None
     drawn = Signal(object, str)  # vertices in the image (n, axes), kind of shape
 
-    def __init__(self, viewer: Viewer, layers: ClickLayers, parent: QObject) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: Viewer, layers: ClickLayers, actions: QObject) -> None:
+        super().__init__(actions)
         self._viewer, self._layers = viewer, layers
         self._points_timer = _at_once(self, self._compare)
         self._shapes_timer = _at_once(self, self._tell_shapes)
@@ -77,8 +77,8 @@ class Pointer(QObject):
         layers.shapes.events.data.connect(self._on_shapes)
         for keys, method, _ in KEYS:
             for key in keys:
-                layers.prompts.bind_key(key, _calling(weakref.ref(parent), method))
-        layers.shapes.bind_key("Escape", _calling(weakref.ref(parent), "back_to_clicks"))
+                layers.prompts.bind_key(key, _calling(weakref.ref(actions), method))
+        layers.shapes.bind_key("Escape", _calling(weakref.ref(actions), "back_to_clicks"))
 
     def release(self) -> None:
         """Stop listening."""

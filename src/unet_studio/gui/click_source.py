@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_studio.clicks.prompts import pixel_along
 from unet_studio.errors import ClickError
 from unet_studio.gui.canvas import image_key, record_of
 from unet_studio.gui.click_journal import JournalKeeper, journals_folder
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
+    from numpy.typing import NDArray
 
     from unet_studio.clicks.commit import Edit
+    from unet_studio.clicks.network import ClickNetwork
     from unet_studio.clicks.session import ClickSession
     from unet_studio.events import CancelToken
     from unet_studio.gui.click_desk import Tell
     from unet_studio.images.volume import Volume
-    from unet_studio.training.annotations import Annotations
 
 _FOLLOWED = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -65,6 +67,7 @@ class ClickSource:
         self.placement = self.place_anew()
         self._name = str(layer.name)
         self._session: ClickSession | None = None
+        self._network: ClickNetwork | None = None
         self._journal = JournalKeeper(journals_folder())
         self._watchers: tuple[Callable[..., None], Callable[..., None]] | None = None
 
@@ -81,6 +84,16 @@ class ClickSource:
             self._name = str(layer.name)
         return self._name
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know of network and journal by now.
+
+        Why the network runs on another device than was asked for, and why the journal is not
+        kept; mostly nothing.
+        """
+        network = () if self._network is None else tuple(self._network.notices)
+        return (*network, *filter(None, [self._journal.problem]))
+
     # -- on the desk's thread -----------------------------------------------------
 
     def open(self, token: CancelToken, tell: Tell) -> tuple[Any, State]:
@@ -94,17 +107,18 @@ class ClickSource:
         from unet_studio.clicks.journal import replay
         from unet_studio.clicks.network import ClickNetwork
         from unet_studio.clicks.session import ClickSession
+        from unet_studio.models.click_input import CLICK_CHANNELS
 
         setup, (first, *coarser) = self._setup, self._volumes
-        options = {"levels": coarser, "device": setup.device}
+        # Known before it runs: what it gives notice of is told even if nothing else succeeds.
+        self._network = network = ClickNetwork(setup.model, setup.device)
+        edge = network.spec.edge
+        for count in (1, 4):  # so that the first click is not the slowest
+            network([np.zeros((CLICK_CHANNELS, edge, edge), np.float32)] * count)
         if setup.journal is not None:
-            session = replay(first, setup.journal, setup.model, **options)
+            session = replay(first, setup.journal, network, levels=coarser)
         else:
-            network = ClickNetwork(setup.model, setup.device)
-            edge = network.spec.edge
-            for count in (1, 4):  # so that the first click is not the slowest
-                network([np.zeros((6, edge, edge), np.float32)] * count)
-            session = ClickSession(first, network, channels=setup.channels, **options)
+            session = ClickSession(first, network, channels=setup.channels, levels=coarser)
         self._session = session
         self._journal.write(session.entries)
         return session.labels, state_of(session)
@@ -125,32 +139,27 @@ class ClickSource:
         session = self._opened()
         steps = session.propagate(axis, before=most, after=most, token=token)
         count = 0
-        while True:
-            try:
+        try:
+            while True:
                 next(steps)
-            except StopIteration as end:
-                self._journal.write(session.entries)
-                return end.value, state_of(session)
-            count += 1
-            tell(count)
+                count += 1
+                tell(count)
+        except StopIteration as end:
+            found = end.value
+        finally:
+            self._journal.write(session.entries)  # also of what was done before it failed
+        return found, state_of(session)
 
     def annotations(
         self, labels: Any, edits: Sequence[Edit], token: CancelToken, tell: Tell
-    ) -> tuple[Any, State]:
-        """Return the objects that edits put into labels as annotations."""
-        from unet_studio.clicks.exporting import annotations_of
-
-        found = annotations_of(labels, self.axes, edits)
-        if not len(found):
-            raise ClickError("Commit an object first; there is nothing to learn from.")
-        return found, state_of(self._opened())
+    ) -> tuple[NDArray[np.int32], State]:
+        """Return :meth:`objects_to_learn`; nothing of the size of the image is done elsewhere."""
+        return self.objects_to_learn(labels, edits), state_of(self._opened())
 
     def take_in(self, token: CancelToken, tell: Tell) -> tuple[Any, State]:
         """Let the session see the pixels that the layer has now."""
-        from unet_studio.clicks.canvas import open_canvas
-
         session, (first, *coarser) = self._opened(), self._volumes
-        session.canvas = open_canvas(first, levels=coarser, channels=session.canvas.channels)
+        session.renew_image(first, levels=coarser)
         return None, state_of(session)
 
     def _opened(self) -> ClickSession:
@@ -236,31 +245,54 @@ class ClickSource:
             data, self.placement, f"{self.name} · clicked", metadata={"clicked": self.name}
         )
 
-    def annotations_layer(self, found: Annotations) -> Labels:
-        """Make a layer of annotations of whole objects: 1 is background, others are objects.
+    def objects_to_learn(self, labels: Any, edits: Sequence[Edit]) -> NDArray[np.int32]:
+        """Return the objects that edits put into labels as annotations of whole objects.
 
-        Memory is taken where they are, as in the layers that are painted on.
+        Memory is taken where they are, as in the layers that are painted on. On any thread.
+
+        Parameters
+        ----------
+        labels : array of int
+            Axes and shape of the image without C.
+        edits : sequence of Edit
+
+        Returns
+        -------
+        array of int32, axes and shape of the labels
+            0 not known, 1 background, others are objects.
 
         Raises
         ------
         ClickError
-            If the image is gone, or there is not enough memory.
+            If there is no object, or not enough memory.
+        """
+        from unet_studio.clicks.exporting import write_annotations
+
+        try:
+            known = np.zeros(self.shape, np.int32)
+        except MemoryError as error:
+            raise ClickError(
+                f"There is not enough memory for annotations of the shape {self.shape}. Open the "
+                "part of the image that has the objects as an image of its own, and click there."
+            ) from error
+        if not write_annotations(known, labels, edits):
+            raise ClickError("Commit an object first; there is nothing to learn from.")
+        return known
+
+    def annotations_layer(self, known: NDArray[np.int32]) -> Labels:
+        """Make a layer of :meth:`objects_to_learn`, which becomes its memory.
+
+        Raises
+        ------
+        ClickError
+            If the image is gone.
         """
         layer = self.layer
         if layer is None:
             raise ClickError(f"The image {self.name!r} is gone, and with it what to learn from.")
         facts = record_of(layer, image_key(self._volumes[0]), "objects")
         name = f"{self.name} · objects to learn"
-        try:
-            labels = np.zeros(self.shape, np.int32)
-        except MemoryError as error:
-            raise ClickError(
-                f"There is not enough memory for annotations of the shape {self.shape}. Open the "
-                "part of the image that has the objects as an image of its own, and click there."
-            ) from error
-        order = [found.axes.index(a) for a in self.axes]
-        labels[tuple(found.places[:, order].T)] = found.values
-        return labels_layer(labels, self.placement, name, metadata=facts)
+        return labels_layer(known, self.placement, name, metadata=facts)
 
 
 def find_result(
@@ -283,7 +315,7 @@ def find_result(
     """
     from napari.layers import Labels
 
-    pixel = tuple(int(np.floor(p + 0.5)) for p in position)
+    pixel = tuple(map(pixel_along, position))
     if not all(0 <= p < n for p, n in zip(pixel, source.shape, strict=True)):
         return None
     found = [unwrap(layer) for layer in reversed(list(viewer.layers))]
@@ -292,12 +324,8 @@ def find_result(
         if not isinstance(layer, Labels) or not isinstance(record, dict) or "model" not in record:
             continue
         labels = layer.data[0] if layer.multiscale else layer.data
-        inserted = source.placement.inserted
-        if inserted is not None and labels.ndim == len(source.shape) + 1:
-            labels = labels[(slice(None),) * inserted + (0,)]
+        if labels.ndim == len(source.shape) + 1:
+            labels = source.placement.without_channels(labels)
         if tuple(labels.shape) == source.shape and int(np.asarray(labels[pixel])):
             return layer, str(record["model"]), labels
     return None
-
-
-__all__ = ["ClickSource", "find_result"]

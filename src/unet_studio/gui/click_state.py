@@ -70,8 +70,6 @@ class State:
     replaces : int
         Id of the object that is corrected.
     edits : tuple of Edit
-    notices : tuple of str
-        Why the network runs on another device than was asked for, if it does.
     """
 
     proposal: Proposal
@@ -81,14 +79,13 @@ class State:
     redo: str = ""
     replaces: int = 0
     edits: tuple[Edit, ...] = ()
-    notices: tuple[str, ...] = ()
 
 
 def state_of(session: ClickSession) -> State:
     """Return the state of a session. Called where the session is used."""
     return State(
         session.proposal, session.proposals, session.pointed, session.can_undo,
-        session.can_redo, session.replaces, tuple(session.edits), session.notices,
+        session.can_redo, session.replaces, tuple(session.edits),
     )  # fmt: skip
 
 

@@ -105,11 +105,11 @@ class ClickTab(QWidget):
     def _begin(self, setup: Setup) -> Clicking:
         clicking = Clicking(self._viewer, setup, self)
         self.clicking = clicking
-        clicking.commits.policy = self.form.policy_box.currentData()
-        clicking.asker.told.connect(self.summary.show_message)
-        clicking.asker.changed.connect(self._show_state)
+        clicking.commits.set_policy(self.form.policy_box.currentData())
+        clicking.told.connect(self.summary.show_message)
+        clicking.changed.connect(self._show_state)
         clicking.ended.connect(self._on_end)
-        clicking.asker.progressed.connect(self.panel.show_planes)
+        clicking.progressed.connect(self.panel.show_planes)
         clicking.commits.chosen.connect(self._on_chosen)
         self.form.fix(setup.layer)
         self.panel.serve(clicking)
@@ -140,7 +140,7 @@ class ClickTab(QWidget):
 
     def _on_policy(self, _index: int = 0) -> None:
         if self.clicking is not None:
-            self.clicking.commits.policy = self.form.policy_box.currentData()
+            self.clicking.commits.set_policy(self.form.policy_box.currentData())
 
     # -- journals -----------------------------------------------------------
 

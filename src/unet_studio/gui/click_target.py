@@ -37,22 +37,15 @@ def fits(layer: Layer, shape: tuple[int, ...], inserted: int | None) -> bool:
     record = layer.metadata.get(METADATA_KEY)
     if isinstance(record, dict) and (record.get("overlay") or "annotations_of" in record):
         return False
-    return _place_of_channels(tuple(layer.data.shape), shape, inserted) is not False
+    own = tuple(layer.data.shape)
+    return own == shape or (
+        inserted is not None and own == (*shape[:inserted], 1, *shape[inserted:])
+    )
 
 
 def is_computed(layer: Layer) -> bool:
     """Whether a layer's pixels are computed when they are read (dask): nothing can be kept."""
     return type(layer.data).__module__.partition(".")[0] == "dask"
-
-
-def _place_of_channels(
-    own: tuple[int, ...], shape: tuple[int, ...], inserted: int | None
-) -> int | bool | None:
-    if own == shape:
-        return None
-    if inserted is not None and own == (*shape[:inserted], 1, *shape[inserted:]):
-        return inserted
-    return False
 
 
 class Target:
@@ -64,6 +57,7 @@ class Target:
     Parameters
     ----------
     layer : napari labels layer
+        That fits.
     shape : tuple of int
     inserted : int or None
         As for :func:`fits`.
@@ -71,8 +65,8 @@ class Target:
 
     def __init__(self, layer: Labels, shape: tuple[int, ...], inserted: int | None) -> None:
         self._layer = weakref.ref(layer)
-        place = _place_of_channels(tuple(layer.data.shape), shape, inserted)
-        self._inserted = place if place is not False else None
+        # A layer that fits has either the shape of the image, or a dimension more.
+        self._inserted = None if tuple(layer.data.shape) == shape else inserted
         self._highest = -1
         layer.events.paint.connect(self._on_paint)
         layer.events.data.connect(self._on_data)

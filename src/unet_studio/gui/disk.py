@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton
+from qtpy.QtWidgets import QFileDialog, QPushButton
 
+from unet_studio.gui.choice_box import check_box
 from unet_studio.gui.graphics import block_triton_if_it_would_crash
 
 if TYPE_CHECKING:
@@ -48,11 +49,10 @@ class DiskRows(QObject):
         self._form = form
         self._chosen: Path | None = None
         self._layer: Layer | None = None
-        self.box = QCheckBox()
-        self.box.setAccessibleName("Through the disk")
-        self.box.setToolTip(
+        self.box = check_box(
+            "Through the disk",
             "Keep intermediate results on the disk and write the labels to an OME-Zarr, for "
-            "images that do not fit into memory. Done by itself where memory is short."
+            "images that do not fit into memory. Done by itself where memory is short.",
         )
         self.button = QPushButton(_NONE_YET)
         self.button.setAccessibleName("Folder for results")

@@ -23,6 +23,7 @@ from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.work_dialog import WorkDialog
 from unet_studio.models.exporting import SUFFIXES, Details, ExportRequest, Kind, export_model
 from unet_studio.models.store import ModelEntry
+from unet_studio.user_paths import user_path
 
 _TITLES = {
     Kind.bioimageio: "BioImage Model Zoo package",
@@ -94,7 +95,7 @@ class ExportDialog(WorkDialog):
             reference=self._entry.path,
             target=target,
             kind=self.kind.currentData(),
-            example=partial(read_example, Path(example).expanduser()) if example else None,
+            example=partial(read_example, user_path(example)) if example else None,
             details=Details(
                 names, self.licence.text().strip() or None, self.maintainer.text().strip() or None
             ),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QWidget
+from qtpy.QtWidgets import QWidget
 
 from unet_studio.errors import UNetStudioError
-from unet_studio.gui.choice_box import axes_title, choice_box, fill_box
+from unet_studio.gui.choice_box import axes_title, check_box, choice_box, fill_box
 from unet_studio.gui.further_channels import FurtherChannels
 from unet_studio.gui.layer_box import ImageLayerBox
 from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
@@ -98,26 +98,29 @@ class InputForm(QWidget):
         )
         for title, quality in _QUALITIES:
             self.quality_box.addItem(title, quality)
-        self.flips_box = QCheckBox()
-        self.flips_box.setAccessibleName("Average flips")
-        self.flips_box.setToolTip(
+        self.flips_box = check_box(
+            "Average flips",
             "Let the network look at mirror images too, and average: often a little better, "
-            "and 4 times slower (8 times with a 3D model)."
+            "and 4 times slower (8 times with a 3D model).",
         )
-        self.planes_box = QCheckBox()
-        self.planes_box.setAccessibleName("Three planes")
-        self.planes_box.setToolTip(
+        self.planes_box = check_box(
+            "Three planes",
             "Let the network look at the XZ and YZ planes of the stack, too, and average: "
-            "steadier from plane to plane where voxels are about cubes, and 3 times slower."
+            "steadier from plane to plane where voxels are about cubes, and 3 times slower.",
         )
-        self.integers_box = QCheckBox()
-        self.integers_box.setAccessibleName("8-bit integers")
-        self.integers_box.setToolTip(
+        self.integers_box = check_box(
+            "8-bit integers",
             "Compute in integers of 8 bits on the CPU: most often faster than other numbers "
             "there, and a few pixels in 1 000 may change. The first run with a model takes some "
-            "ten seconds longer."
+            "ten seconds longer.",
         )
         self._form = form_layout(self)
+        self._lay_out()
+        self.further = FurtherChannels(viewer, self._form, self.level_box)
+        self._connect()
+        self._on_layer()
+
+    def _lay_out(self) -> None:
         self._form.addRow("Layer", self.layer_box)
         self._form.addRow("Axes", self.axes_box)
         self._form.addRow("Level", self.level_box)
@@ -127,8 +130,9 @@ class InputForm(QWidget):
         self._form.addRow("Three planes", self.planes_box)
         self._form.addRow("8-bit integers", self.integers_box)
         show_row(self._form, self.integers_box, has_openvino() and has_quantiser())
-        self.further = FurtherChannels(viewer, self._form, self.level_box)
         self.set_tiled(False)
+
+    def _connect(self) -> None:
         self.further.changed.connect(self._on_further)
         self.layer_box.layer_changed.connect(self._on_layer)
         self.axes_box.currentIndexChanged.connect(self._on_axes)
@@ -138,7 +142,6 @@ class InputForm(QWidget):
         self.flips_box.toggled.connect(self._emit)
         self.planes_box.toggled.connect(self._emit)
         self.integers_box.toggled.connect(self._emit)
-        self._on_layer()
 
     def value(self) -> InputChoice | None:
         """Return the choice, or None if there is no image."""

@@ -93,7 +93,7 @@ def visible_view(viewer: Viewer, canvas: Canvas, number: int, card: ModelCard) -
     from unet_studio.training.glimpse import View
 
     layer = canvas.labels
-    axes = own_axes(canvas)
+    axes = canvas.layer_axes
     y, x = axes.index("Y"), axes.index("X")
     lengths = layer.data.shape
     low, high = np.zeros(layer.ndim), np.asarray(lengths, float)
@@ -118,14 +118,6 @@ def visible_view(viewer: Viewer, canvas: Canvas, number: int, card: ModelCard) -
     return View(number, frame, tuple(start[a] for a in spatial), tuple(stop[a] for a in spatial))
 
 
-def own_axes(canvas: Canvas) -> str:
-    """Return one letter per dimension of the canvas' layer; C for one of length 1."""
-    inserted = canvas.placement.inserted
-    if inserted is None:
-        return canvas.axes
-    return canvas.axes[:inserted] + "C" + canvas.axes[inserted:]
-
-
 def _shortened(low: float, high: float, length: int) -> tuple[float, float]:
     low, high = max(0.0, np.floor(low)), min(float(length), np.ceil(high))
     if high - low > _LARGEST:
@@ -136,7 +128,7 @@ def _shortened(low: float, high: float, length: int) -> tuple[float, float]:
 
 def shown_at(canvas: Canvas, view: View) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return first pixel and lengths of a view along the dimensions of the canvas' layer."""
-    axes = own_axes(canvas)
+    axes = canvas.layer_axes
     spatial = "ZYX"[-len(view.start) :]
     outer = [a for a in "TZ" if a in axes and a not in spatial]
     start = dict(zip(outer, view.frame, strict=True)) | dict(zip(spatial, view.start, strict=True))

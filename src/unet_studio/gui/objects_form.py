@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
+from unet_studio.gui.choice_box import check_box
 from unet_studio.gui.options_form import (
     OptionsForm,
     changed_signal,
@@ -51,13 +52,11 @@ class ObjectsForm(QWidget):
             "How the network's probabilities become labels. Only methods that suit the model "
             "are listed."
         )
-        self.live = QCheckBox()
-        self.live.setToolTip(_LIVE_TIP)
-        self.link = QCheckBox()
-        self.link.setAccessibleName("Link objects through time")
-        self.link.setToolTip(
+        self.live = check_box("Live preview", _LIVE_TIP)
+        self.link = check_box(
+            "Link objects through time",
             "Give an object the same number in all frames in which it is found, by overlap from "
-            "frame to frame. Divisions and merges are noted in the layer's features."
+            "frame to frame. Divisions and merges are noted in the layer's features.",
         )
         self._linking = editors_for(Linking)
         self._options = OptionsForm(

@@ -62,6 +62,12 @@ class Placement:
         """Return labels (source axes without C) with the dimensions of the layer."""
         return labels if self.inserted is None else np.expand_dims(labels, self.inserted)
 
+    def without_channels(self, labels: Any) -> Any:
+        """Return what such a layer holds in the axes of the source without C: a view."""
+        if self.inserted is None:
+            return labels
+        return labels[(slice(None),) * self.inserted + (0,)]
+
 
 def placement_of(
     layer: Layer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from unet_studio.errors import UNetStudioError
 from unet_studio.gui.canvas import (
     Canvas,
     Kind,
-    boxes_in,
     fill_in,
     find_result,
     make_canvas,
@@ -20,7 +20,7 @@ from unet_studio.gui.canvas import (
 )
 from unet_studio.gui.canvas_found import found_canvases, found_rectangles, lacking
 from unet_studio.gui.layers import METADATA_KEY, unwrap
-from unet_studio.gui.stroke_keeper import StrokeKeeper
+from unet_studio.gui.sheet import Sheet
 from unet_studio.training.session import Session, new_session, session_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RefineDesk(QObject):
-    """Keeps every painted image with its keeper, and the session they belong to."""
+    """Keeps every painted image with its sheet, and the session they belong to."""
 
     painted = Signal(object)  # Canvas whose annotations are on the disk now
     failed = Signal(str)
@@ -42,15 +42,17 @@ class RefineDesk(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self.session: Session | None = None
-        self.canvases: list[Canvas] = []
-        self._keepers: dict[Canvas, StrokeKeeper] = {}
-        self._rectangles: dict[Canvas, Shapes] = {}
-        self._known: dict[Canvas, Annotations] = {}
+        self._sheets: dict[Canvas, Sheet] = {}
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self.changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def canvases(self) -> list[Canvas]:
+        """Every painted image, in the order in which they were taken up."""
+        return list(self._sheets)
 
     # -- layers -----------------------------------------------------------------
 
@@ -74,8 +76,9 @@ class RefineDesk(QObject):
         if canvas is None:
             result = find_result(self._viewer, unwrap(choice.layer))
             canvas = make_canvas(choice, kind, result if kind == "corrections" else None)
-            told = self._restore(canvas)
-            self._add(canvas)  # known before it is seen in the window
+            kept = self._bring_back(canvas)
+            sheet = self._add(canvas, kept)  # known before it is seen in the window
+            told = self._bring_back_regions(sheet, kept)
             self._viewer.add_layer(canvas.labels)
         self._viewer.layers.selection.active = canvas.labels
         canvas.labels.mode = "paint"
@@ -88,48 +91,66 @@ class RefineDesk(QObject):
         told = ""
         try:
             for canvas in found_canvases(self._viewer, choice, [c.labels for c in self.canvases]):
-                shapes = found_rectangles(self._viewer, canvas)
-                if shapes is not None:
-                    self._rectangles[canvas] = shapes
-                told = self._restore(canvas, found=True)
-                self._add(canvas)
-                self._keepers[canvas].touch()
+                kept = self._bring_back(canvas, found=True)
+                sheet = self._add(canvas, None)
+                sheet.set_rectangles(found_rectangles(self._viewer, canvas))
+                told = self._bring_back_regions(sheet, kept)
+                sheet.touch()
         except UNetStudioError:
             return ""  # nobody asked; whoever paints on the image is told
         return told
 
     def rectangles(self, canvas: Canvas) -> Shapes:
         """Return the layer of complete regions, made if there is none, ready to draw in."""
-        shapes = self._rectangles.get(canvas)
+        sheet = self._sheets[canvas]
+        shapes = sheet.rectangles
         if shapes is None:
-            shapes = self._add_rectangles(canvas)
+            shapes = self._add_rectangles(sheet)
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
         return shapes
 
     def read(self, canvas: Canvas) -> Annotations:
-        """Return what is known of an image by now.
+        """Return what is known of an image by now; nothing of one that is not kept here.
 
         Raises
         ------
         UNetStudioError
         """
-        found = canvas.annotations(boxes_in(self._rectangles.get(canvas), canvas))
-        # Erased between finding the pixels and reading them, on another thread.
-        return found if (found.values > 0).all() else found.only(found.values > 0, found.complete)
+        sheet = self._sheets.get(canvas)
+        return canvas.nothing() if sheet is None else sheet.read()
+
+    def read_all(self) -> list[tuple[Canvas, Annotations]]:
+        """Return what is known of every image, also of pixels that a script has changed.
+
+        Raises
+        ------
+        UNetStudioError
+        """
+        return [(canvas, sheet.read_all()) for canvas, sheet in self._sheets.items()]
+
+    def free_number(self, canvas: Canvas) -> int:
+        """Return a label that no object of an image has yet.
+
+        Raises
+        ------
+        UNetStudioError
+        """
+        return canvas.free_number(self.read(canvas))
 
     def known(self, canvas: Canvas) -> Annotations | None:
         """Return what was last saved of an image; None if nothing was."""
-        return self._known.get(canvas)
+        sheet = self._sheets.get(canvas)
+        return None if sheet is None else sheet.kept
 
     def saving(self) -> bool:
         """Whether something is not on the disk yet."""
-        return any(keeper.busy for keeper in self._keepers.values())
+        return any(sheet.busy for sheet in self._sheets.values())
 
     def flush(self) -> None:
         """Save what is not saved."""
-        for keeper in self._keepers.values():
-            keeper.flush()
+        for sheet in self._sheets.values():
+            sheet.flush()
 
     def release(self) -> None:
         """Let go of all layers; they stay in the viewer."""
@@ -137,7 +158,7 @@ class RefineDesk(QObject):
         self._soon.stop()
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        for canvas in list(self.canvases):
+        for canvas in self.canvases:
             self._forget(canvas)
 
     # -- sessions ---------------------------------------------------------------
@@ -150,12 +171,12 @@ class RefineDesk(QObject):
         UNetStudioError
         """
         self.session = new_session(name)
-        for canvas in self.canvases:
-            self._save(canvas, self.read(canvas))
+        for canvas, painted in self.read_all():
+            self._save(canvas, painted)
         return self.session
 
-    def _restore(self, canvas: Canvas, found: bool = False) -> str:
-        """Bring back what was kept of an image; return what to tell.
+    def _bring_back(self, canvas: Canvas, found: bool = False) -> Annotations | None:
+        """Join the session that an image is of; paint, and return, what was kept of it.
 
         Parameters
         ----------
@@ -168,24 +189,27 @@ class RefineDesk(QObject):
             earlier = session_of(key)
             if earlier is None or self.session is not None:
                 self._session(canvas).image_number(key, canvas.name)
-                return ""
+                return None
             self.session = earlier
         number = self.session.image_number(key, canvas.name)
         if found and _facts(canvas).get("session") == self.session.folder.name:
-            return ""  # what was kept was of this layer, and it may have been changed since
+            return None  # what was kept was of this layer, and it may have been changed since
         kept = self.session.strokes(number)
         if kept is None or not (len(kept) or kept.complete):
-            return ""
-        shape = canvas.array().shape
-        if kept.shape != tuple(shape[canvas.axes.index(a)] for a in kept.axes):
-            return ""
-        if found:
-            kept = lacking(canvas, kept)
+            return None
+        if kept.shape != canvas.nothing().shape:
+            return None
+        kept = lacking(canvas, kept) if found else kept
         fill_in(canvas, kept)
-        if kept.complete and canvas not in self._rectangles:
-            show_boxes(self._add_rectangles(canvas), canvas, kept.complete, kept.axes)
-        if not found:
-            self._known[canvas] = kept
+        return kept
+
+    def _bring_back_regions(self, sheet: Sheet, kept: Annotations | None) -> str:
+        """Draw the complete regions that were kept; return what to tell."""
+        if kept is None:
+            return ""
+        if kept.complete and sheet.rectangles is None:
+            shapes = self._add_rectangles(sheet)
+            show_boxes(shapes, sheet.canvas, kept.complete, kept.axes)
         if not len(kept):
             return ""
         return f"{len(kept):,} painted pixels of an earlier session were brought back."
@@ -203,31 +227,19 @@ class RefineDesk(QObject):
 
     # -- keeping up with the layers -----------------------------------------------
 
-    def _add(self, canvas: Canvas) -> None:
-        keeper = StrokeKeeper(
-            lambda: self.read(canvas), lambda found: self._save(canvas, found), self
-        )
-        keeper.saved.connect(lambda found: self._on_saved(canvas, found))
-        keeper.failed.connect(self.failed)
-        for emitter in _emitters(canvas.labels):
-            emitter.connect(keeper.touch)
-        self.canvases.append(canvas)
-        self._keepers[canvas] = keeper
-        if (shapes := self._rectangles.get(canvas)) is not None:
-            shapes.events.data.connect(keeper.touch)
+    def _add(self, canvas: Canvas, kept: Annotations | None) -> Sheet:
+        save = partial(self._save, canvas)
+        self._sheets[canvas] = sheet = Sheet(self._viewer, canvas, save, kept, self)
+        sheet.saved.connect(partial(self.painted.emit, canvas))
+        sheet.failed.connect(self.failed)
         self.changed.emit()
+        return sheet
 
-    def _add_rectangles(self, canvas: Canvas) -> Shapes:
-        shapes = make_rectangles(canvas)
+    def _add_rectangles(self, sheet: Sheet) -> Shapes:
+        shapes = make_rectangles(sheet.canvas)
         self._viewer.add_layer(shapes)
-        self._rectangles[canvas] = shapes
-        if (keeper := self._keepers.get(canvas)) is not None:
-            shapes.events.data.connect(keeper.touch)
+        sheet.set_rectangles(shapes)
         return shapes
-
-    def _on_saved(self, canvas: Canvas, annotations: Annotations) -> None:
-        self._known[canvas] = annotations
-        self.painted.emit(canvas)
 
     def _on_inserted(self, event: Any) -> None:
         record = unwrap(event.value).metadata.get(METADATA_KEY)
@@ -236,31 +248,18 @@ class RefineDesk(QObject):
 
     def _on_removed(self, event: Any) -> None:
         gone = unwrap(event.value)
-        for canvas in list(self.canvases):
+        for canvas, sheet in list(self._sheets.items()):
             if canvas.labels is gone:
                 self._forget(canvas)
                 self.changed.emit()
-            elif self._rectangles.get(canvas) is gone:
-                del self._rectangles[canvas]
-                self._keepers[canvas].touch()
+            elif sheet.rectangles is gone:
+                sheet.set_rectangles(None)
+                sheet.touch()
 
     def _forget(self, canvas: Canvas) -> None:
-        keeper = self._keepers.pop(canvas)
-        keeper.flush()
-        for emitter in _emitters(canvas.labels):
-            emitter.disconnect(keeper.touch)
-        shapes = self._rectangles.pop(canvas, None)
-        if shapes is not None:
-            shapes.events.data.disconnect(keeper.touch)
-        keeper.deleteLater()
-        self._known.pop(canvas, None)
-        self.canvases.remove(canvas)
-
-
-def _emitters(labels: Any) -> tuple[Any, ...]:
-    """Return what tells of painting, of undoing it, and of exchanged data."""
-    events = labels.events
-    return events.paint, events.labels_update, events.data
+        sheet = self._sheets.pop(canvas)
+        sheet.release()
+        sheet.deleteLater()
 
 
 def _facts(canvas: Canvas) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from unet_studio.errors import AnnotationError
 from unet_studio.gui.canvas import Canvas, make_canvas
-from unet_studio.gui.live_view import own_axes
 from unet_studio.gui.refine_errands import suggesting
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class NextPlace:
         if suggestion is None or canvas is None:
             return "Every part that was looked at is painted or was suggested already."
         self._seen[canvas.key].append(suggestion)
-        axes = own_axes(canvas)
+        axes = canvas.layer_axes
         place = dict(zip((a for a in "TZYX" if a in axes), suggestion.place, strict=True))
         data = np.array([place.get(a, 0) for a in axes], float)
         world = np.asarray(canvas.labels.data_to_world(data))

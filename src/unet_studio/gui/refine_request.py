@@ -48,8 +48,7 @@ class Requests:
         UNetStudioError
             If nothing can be learned from what is painted.
         """
-        canvases = [(c, self._desk.read(c)) for c in self._desk.canvases]
-        used = [(c, a) for c, a in canvases if len(a) or a.complete]
+        used = [(c, a) for c, a in self._desk.read_all() if len(a) or a.complete]
         if not used:
             raise AnnotationError(
                 "Nothing is painted yet. Press 'Paint on this image', then paint some background "

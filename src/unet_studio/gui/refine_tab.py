@@ -180,7 +180,10 @@ class RefineTab(QWidget):
         if label < 0:
             layer.mode = "erase"
             return
-        layer.selected_label = label or max(2, int(canvas.array().max()) + 1)
+        try:
+            layer.selected_label = label or self.desk.free_number(canvas)
+        except UNetStudioError as error:
+            return self._on_failure(str(error))
         layer.mode = "paint"
 
     def _on_painted(self, _canvas: Canvas) -> None:

@@ -49,10 +49,11 @@ def failing_block(array: Any, key: Sequence[slice | int]) -> tuple[slice, ...] |
         fails now.
     """
     chunks = getattr(array, "chunks", None)
-    if not chunks or len(chunks) != len(key):
+    if not chunks or len(chunks) != len(key) or 0 in chunks:
         return None
+    # No axis is listed beyond what is looked at: a damaged file may promise billions of blocks.
     axes = [
-        [block for block in _bounds(size, length) if _overlap(block, wanted, length)]
+        itertools.islice(_blocks(size, length, wanted), _MOST_BLOCKS)
         for size, length, wanted in zip(chunks, array.shape, key, strict=True)
     ]
     for block in itertools.islice(itertools.product(*axes), _MOST_BLOCKS):
@@ -89,17 +90,29 @@ def whole_chunks(
     return tuple(block)
 
 
-def _bounds(size: int | Sequence[int], length: int) -> list[slice]:
-    """Return the blocks along an axis: of one size (zarr), or of listed sizes (dask)."""
+def _blocks(size: int | Sequence[int], length: int, wanted: slice | int) -> Iterator[slice]:
+    """Yield the blocks along an axis that a region touches.
+
+    Parameters
+    ----------
+    size : int or sequence of int
+        Of one size (zarr), or of listed sizes (dask).
+    length : int
+        Of the axis.
+    wanted : slice or int
+        The region.
+    """
+    first, stop, _ = (wanted if isinstance(wanted, slice) else _one(wanted)).indices(length)
     if isinstance(size, int):
-        starts = range(0, length, size)
-        return [slice(start, min(start + size, length)) for start in starts]
-    ends = list(itertools.accumulate(size))
-    return [slice(end - step, end) for end, step in zip(ends, size, strict=True)]
+        for start in range(first // size * size, stop, size):
+            yield slice(start, min(start + size, length))
+        return
+    end = 0
+    for step in size:
+        start, end = end, end + step
+        if start < stop and first < end:
+            yield slice(start, end)
 
 
-def _overlap(block: slice, wanted: slice | int, length: int) -> bool:
-    if not isinstance(wanted, slice):
-        return bool(block.start <= wanted % length < block.stop)
-    start, stop, _ = wanted.indices(length)
-    return bool(block.start < stop and start < block.stop)
+def _one(index: int) -> slice:
+    return slice(index, index + 1 or None)  # of the last element, -1, there is no end

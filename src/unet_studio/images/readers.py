@@ -18,6 +18,7 @@ from unet_studio.images.formats import (
     words_of,
 )
 from unet_studio.images.volume import Volume
+from unet_studio.user_paths import user_path
 
 __all__ = ["READERS", "image_suffixes", "is_image", "read_image"]
 
@@ -72,7 +73,7 @@ def read_image(
     AmbiguousAxes
         If the file does not say what its axes are.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     name = _checked_format(path)
     try:
         volume = READERS.load(name)(path, axes, series, level)

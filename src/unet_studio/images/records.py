@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from unet_studio.images.formats import split_suffix
+from unet_studio.plain_json import parse_json
 
 RECORD = ".json"
 # In records of labels that are elsewhere: where.
@@ -54,8 +54,8 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return {}
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     if not isinstance(content, dict) or not isinstance(content.get("outputs", []), list):
         return {}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from unet_studio.axes import PIXEL, AmbiguousAxes, Axes, candidate_axes, rearrange, resolve_axes
 from unet_studio.errors import AxesError, ImageError
 from unet_studio.images.atomic import atomic_file
+from unet_studio.images.endless_tiff import check_chain, check_planes
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, check_stored, declared_bytes
 from unet_studio.images.palette import axes_of_numbers, coloured, colours_of
@@ -74,6 +75,8 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        check_chain(path, file)
+        check_planes(path, file)
         chosen = _choose(path, file, series, level)
         _check_size(path, file, chosen)
         palette = colours_of(chosen.keyframe)

@@ -168,7 +168,9 @@ def write_labels(
     Raises
     ------
     OutputError
-        If the target is the input or can not be written.
+        If they are no labels, or the target is the input or can not be written.
+    AxesError
+        If there is a channel axis.
     """
     array = np.asarray(labels)
     if array.dtype.kind not in "bui":

@@ -8,7 +8,6 @@ is an attribute of the root group: Zarr warns of files that it does not know.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_studio.errors import ImageError
+from unet_studio.plain_json import parse_json
 
 MARKER = "unet_studio_complete"
 _ROOT = "zarr.json"
@@ -49,7 +49,7 @@ def write_marker(folder: Path, record: Mapping[str, Any] | None = None, key: str
         content["record_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     if key:
         content["key"] = key
-    described = json.loads((folder / _ROOT).read_text(encoding="utf-8"))
+    described = json.loads((folder / _ROOT).read_bytes())
     described.setdefault("attributes", {})[MARKER] = content
     (folder / _ROOT).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
@@ -93,7 +93,7 @@ def check_complete(folder: Path) -> None:
 
 def _promise(folder: Path) -> dict[str, Any] | None:
     try:
-        described = json.loads((folder / _ROOT).read_text(encoding="utf-8"))
+        described = parse_json((folder / _ROOT).read_bytes())
         promised = described["attributes"][MARKER]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -120,13 +120,26 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _missing_chunks(folder: Path) -> Iterator[str]:
-    for described in sorted(folder.rglob("zarr.json")):
-        metadata = json.loads(described.read_text(encoding="utf-8"))
-        if metadata.get("node_type") != "array":
-            continue
-        chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        counts = [math.ceil(n / c) for n, c in zip(metadata["shape"], chunks, strict=True)]
-        for place in itertools.product(*map(range, counts)):
-            chunk = described.parent.joinpath("c", *map(str, place))
+    for described in sorted(folder.rglob(_ROOT)):
+        for chunk in _chunks_of(described):
             if not chunk.is_file():
                 yield chunk.relative_to(folder).as_posix()
+
+
+def _chunks_of(described: Path) -> Iterator[Path]:
+    """Yield where the chunks of an array are; nothing for a group, or if it can not be told."""
+    try:
+        metadata = parse_json(described.read_bytes())
+        if metadata.get("node_type") != "array":
+            return
+        chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        counts = [math.ceil(n / c) for n, c in zip(metadata["shape"], chunks, strict=True)]
+        total = math.prod(counts)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return
+    for number in range(total):  # counted, not listed: a damaged file may promise billions
+        place: list[str] = []
+        for count in reversed(counts):
+            number, index = divmod(number, count)
+            place.insert(0, str(index))
+        yield described.parent.joinpath("c", *place)

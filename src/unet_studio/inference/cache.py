@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+# What a file did not take, by the file: kept for as long as the process.
+_unwritten: dict[Path, dict[str, Any]] = {}
+_MOST_UNWRITTEN = 64
 
 
 def cache_folder() -> Path:
@@ -17,7 +22,9 @@ def cache_folder() -> Path:
 
 
 class Memory:
-    """A small dictionary in a JSON file. One that can not be read or written only costs time.
+    """A small dictionary in a JSON file.
+
+    What can not be written there is remembered by this process alone.
 
     Parameters
     ----------
@@ -29,7 +36,7 @@ class Memory:
 
     def get(self, key: str) -> Any:
         """Return what is kept under a key; None if there is nothing."""
-        return self._read().get(key)
+        return {**_unwritten.get(self._path, {}), **self._read()}.get(key)
 
     def set(self, key: str, value: Any) -> None:
         """Keep a value, ready for JSON, under a key."""
@@ -39,7 +46,12 @@ class Memory:
             partial.write_text(json.dumps({**self._read(), key: value}, indent=1))
             partial.replace(self._path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            held = _unwritten.setdefault(self._path, {})
+            held[key] = value
+            while len(held) > _MOST_UNWRITTEN:
+                del held[next(iter(held))]
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         try:

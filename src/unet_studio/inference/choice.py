@@ -279,7 +279,7 @@ def _weights(model: Model, recipe: Recipe) -> str:
     """Return what integers depend on besides the network's shape, if they are asked for."""
     if recipe.precision != "int8" or model.card.architecture in EMBEDDED:
         return ""
-    from unet_studio.inference.openvino import digest_of
+    from unet_studio.inference.fingerprint import digest_of
 
     return f"{INT8} of {digest_of(model)}, nncf {version('nncf')}"
 

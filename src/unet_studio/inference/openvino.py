@@ -13,24 +13,19 @@ its import would.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unet_studio.errors import BackendError, UNetStudioError
-from unet_studio.inference.cache import cache_folder
 from unet_studio.inference.eight_bits import eight_bits
+from unet_studio.inference.fingerprint import digest_of
+from unet_studio.inference.graphs import keep_graph, kept_graph
 from unet_studio.inference.memory import is_out_of_memory
 from unet_studio.inference.precision import prepare
 from unet_studio.inference.silent_openvino import import_openvino
@@ -44,8 +39,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _POLL_MS = 50
 _KEPT_SHAPES = 2  # compiled; each holds memory for its activations
-_KEPT_NETWORKS = 16  # on the disk
-_FILES = ("network.xml", "network.bin")
+_converting = RLock()  # integers are made of what is converted first
 
 
 def runs_in(precision: str) -> bool:
@@ -152,22 +146,38 @@ def converted(
     BackendError
         If it can not be converted.
     """
-    digest = digest_of(model)
-    folder = cache_folder() / "openvino" / digest
+    name = digest_of(model)
     if precision == "int8":
-        folder = folder.with_name(f"{digest}-int8-{version('nncf')}")
-    graph = _read(folder)
-    if graph is None:
-        card = model.card
-        if precision == "int8":
-            whole = converted(model)
-            with _explained(card.name):
-                graph = eight_bits(whole, card.name, card.in_channels, card.strides, check)
-        else:
-            with _explained(card.name):
-                graph = _convert(model)
-        _keep(graph, folder)
+        name += f"-int8-{version('nncf')}"
+    if (graph := kept_graph(model.network, name)) is not None:
+        return graph
+    with _turn(check):
+        graph = kept_graph(model.network, name)  # another thread may have made it meanwhile
+        if graph is None:
+            graph = _made(model, precision, check)
+            keep_graph(model.network, name, graph)
     return graph
+
+
+def _made(model: Model, precision: str, check: Callable[[], None]) -> Any:
+    card = model.card
+    if precision != "int8":
+        with _explained(card.name):
+            return _convert(model)
+    whole = converted(model, check=check)
+    with _explained(card.name):
+        return eight_bits(whole, card.name, card.in_channels, card.strides, check)
+
+
+@contextmanager
+def _turn(check: Callable[[], None]) -> Iterator[None]:
+    """Let one thread at a time convert a network: two would do the same work twice."""
+    while not _converting.acquire(timeout=_POLL_MS / 1000):
+        check()
+    try:
+        yield
+    finally:
+        _converting.release()
 
 
 def _convert(model: Model) -> Any:
@@ -188,62 +198,6 @@ def _convert(model: Model) -> Any:
         )
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
-
-
-def digest_of(model: Model) -> str:
-    """Return a hash of all that a converted network depends on."""
-    digest = hashlib.sha256()
-    for package in ("napari-unet-studio", "torch", "openvino"):
-        digest.update(f"{package} {version(package)}\n".encode())
-    digest.update(repr(model.network).encode())
-    digest.update(model.card.model_dump_json(include={"architecture", "options"}).encode())
-    for name, value in model.network.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:32]
-
-
-def _read(folder: Path) -> Any:
-    """Return the graph that a folder of the cache holds; None if it is not whole."""
-    openvino = import_openvino()
-
-    try:
-        sums = json.loads((folder / "sums.json").read_text(encoding="utf-8"))
-        # No format of weights would notice a flipped bit.
-        if sums != {name: _sum(folder / name) for name in _FILES}:
-            return None
-        os.utime(folder)  # used now: others go first
-        return openvino.Core().read_model(*(str(folder / name) for name in _FILES))
-    except (OSError, ValueError, RuntimeError):
-        return None
-
-
-def _keep(graph: Any, folder: Path) -> None:
-    """Put a graph into the cache. One that can not be written only costs time."""
-    openvino = import_openvino()
-
-    scratch = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        openvino.save_model(graph, str(scratch / _FILES[0]), compress_to_fp16=False)
-        sums = {name: _sum(scratch / name) for name in _FILES}
-        (scratch / "sums.json").write_text(json.dumps(sums))
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        scratch.rename(folder)
-        known = sorted(folder.parent.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
-        for old in known[:-_KEPT_NETWORKS]:
-            shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:
-        logging.getLogger(__name__).info("The converted network is not kept: %s", error)
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stop(request: Any) -> None:

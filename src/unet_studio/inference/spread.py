@@ -9,6 +9,7 @@ reads them as one array.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,17 @@ def can_spread(plan: RunPlan) -> bool:
     return not averaged and plan.card.preparation is None
 
 
-def survey(volume: Volume, model: Model, plan: RunPlan, keep: Keep) -> Survey:
+def survey(
+    volume: Volume,
+    model: Model,
+    plan: RunPlan,
+    keep: Keep,
+    check: Callable[[], None] = lambda: None,
+) -> Survey:
     """Settle what all who predict tiles of an image have to agree on.
 
-    Parameters are those of :func:`unet_studio.inference.predictor.predict_steps`.
+    Parameters are those of :func:`unet_studio.inference.predictor.predict_steps`;
+    ``check`` is called again and again, and what it raises ends the work.
 
     Raises
     ------
@@ -93,10 +101,10 @@ def survey(volume: Volume, model: Model, plan: RunPlan, keep: Keep) -> Survey:
         If the image can not be read, or no pixel is finite.
     """
     devices, notice = open_devices(planned_device(plan.recipe), plan.tile_count)
-    scaling = scaling_of(volume, model.card, plan)
+    scaling = scaling_of(volume, model.card, plan, check)
     warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
     warnings += intensity_warnings(scaling, plan)
-    settled = settle(model, devices[0], plan)
+    settled = settle(model, devices[0], plan, check)
     warnings += settled.warnings
     device = str(devices[0])
     return Survey(plan, scaling, settled.numerics, keep, device, tuple(warnings), settled.trials)
@@ -112,15 +120,19 @@ class TilePainter:
     survey : Survey
     device : str
         As in a recipe: where to run.
+    token : CancelToken
+        Looked at before each layer.
     """
 
-    def __init__(self, volume: Volume, model: Model, survey: Survey, device: str) -> None:
+    def __init__(
+        self, volume: Volume, model: Model, survey: Survey, device: str, token: CancelToken
+    ) -> None:
         recipe = survey.plan.recipe.model_copy(update={"device": device})
         plan = replace(survey.plan, recipe=recipe)
         devices, _ = open_devices(planned_device(recipe), 1)
         intake = Intake(survey.scaling, plan.channel_map)
         self._executor = Executor(
-            model, plan, devices[0], survey.numerics, survey.keep, CancelToken(), intake
+            model, plan, devices[0], survey.numerics, survey.keep, token, intake
         )
         self._run = TileRun(
             volume, model.card, plan, survey.scaling, [self._executor], survey.keep

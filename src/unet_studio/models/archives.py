@@ -279,11 +279,12 @@ class _Zip(_Members):
         infos = self._zip.infolist()
         if len(infos) > caps.entries:
             raise _too_much(self.path, f"{len(infos):,} entries")
-        files = [info for info in infos if not info.is_dir()]
         for info in infos:
             # The name as it is stored: zipfile cuts it at a zero byte.
             safe_name(info.orig_filename.rstrip("/"))
             self._check_kind(info)
+        # Only now: zipfile takes the last letter of a name, and there are empty ones.
+        files = [info for info in infos if not info.is_dir()]
         total = sum(info.file_size for info in files)
         if total > caps.total:
             raise _too_much(self.path, readable_size(total))

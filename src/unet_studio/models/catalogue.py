@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 from unet_studio.errors import ModelError
 from unet_studio.models.addresses import parse_address
 from unet_studio.models.store import list_models
+from unet_studio.user_paths import user_path
 
 _GIB = 1 << 30
 ZOO = "zoo:"
@@ -108,7 +108,7 @@ def find_entry(reference: str) -> CatalogueEntry:
     if "://" in reference:
         return entry_of_address(reference)
     known = ", ".join(CATALOGUE) or "none"
-    if Path(reference).expanduser().exists():
+    if user_path(reference).exists():
         raise ModelError(
             f"{reference} is here already: `unet-studio models import {reference}` takes it."
         )

@@ -23,6 +23,7 @@ from unet_studio.models.files import SUFFIX
 from unet_studio.models.importing import Imported, target_of
 from unet_studio.models.ledger import Record, now, write_record
 from unet_studio.models.store import find_model
+from unet_studio.user_paths import user_path
 
 if TYPE_CHECKING:
     from unet_studio.models.model import Model
@@ -111,7 +112,7 @@ def _encoder(architecture: str, options: dict[str, Any]) -> str:
 
 
 def _is_path(weights: str) -> bool:
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     return path.is_file() or bool(path.suffix) or len(path.parts) > 1
 
 
@@ -194,7 +195,7 @@ def _make(
 
 
 def _output(path: Path, replace: bool) -> Path:
-    path = path.expanduser()
+    path = user_path(path)
     if path.suffix != SUFFIX:
         raise ModelError(f"{path} should end in {SUFFIX}, as every model file does.")
     if path.exists() and not replace:

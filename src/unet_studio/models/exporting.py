@@ -15,6 +15,7 @@ from unet_studio.errors import ModelError, OutputError
 from unet_studio.events import CancelToken, Event, Started
 from unet_studio.images.atomic import atomic_file
 from unet_studio.models.files import SUFFIX, verify_file
+from unet_studio.user_paths import user_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,7 +151,7 @@ def export_model(
     """
     from unet_studio.models.model import load_model
 
-    target = request.target.expanduser()
+    target = user_path(request.target)
     _check_target(target, request)
     step = _Steps(token or CancelToken(), tell or (lambda event: None))
     step("loading the model")

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from unet_studio.errors import ModelError, OutputError, cannot_read
 from unet_studio.images.atomic import atomic_file
 from unet_studio.models.card import ModelCard
+from unet_studio.plain_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +94,7 @@ def _header_in(path: Path, file: BufferedReader) -> tuple[dict[str, Any], dict[s
     if not 2 <= length <= min(_HEADER_LIMIT, size):
         raise _not_a_model(path, prefix)
     try:
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
     except ValueError:
         raise _not_a_model(path, prefix) from None
     if not isinstance(header, dict):
@@ -107,7 +108,7 @@ def _header_in(path: Path, file: BufferedReader) -> tuple[dict[str, Any], dict[s
 def _check_extent(path: Path, tensors: Mapping[str, Any], present: int) -> None:
     try:
         declared = max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)
-    except (TypeError, KeyError, ValueError, IndexError):
+    except (TypeError, LookupError, ValueError, OverflowError):
         raise ModelError(
             f"The header of {path} is damaged. Copy or download the file again."
         ) from None

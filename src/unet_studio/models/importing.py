@@ -29,6 +29,7 @@ from unet_studio.models.store import (
 )
 from unet_studio.models.unknown import what_it_is
 from unet_studio.registry import Registry
+from unet_studio.user_paths import user_path
 
 _NAME = re.compile(r"\w[\w .+-]{0,99}")
 _PIECE = 1 << 20
@@ -152,7 +153,7 @@ def import_model(
     OutputError
         If the store can not be written.
     """
-    source = source.expanduser()
+    source = user_path(source)
     if not source.exists():
         raise ModelError(f"There is nothing at {source}. Check the path.")
     part = IMPORTERS.load(importer) if importer else recognise(source)

@@ -12,6 +12,7 @@ from unet_studio.events import CancelToken, Event
 from unet_studio.models.encoder_files import obtain_weights, remember, sha256_of
 from unet_studio.models.encoders import RANDOM, EncoderWeights, default_encoder, find_encoder
 from unet_studio.recipe import Normalisation
+from unet_studio.user_paths import user_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,7 +95,7 @@ def start_weights(
             "be for. Choose one of the smp- architectures, or weights 'random'."
         )
     encoder = str(options.get("encoder", default_encoder(architecture)))
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_file() or path.suffix or len(path.parts) > 1:
         return Start(encoder, path, _of_file(encoder))
     known = find_encoder(encoder).find_weights(text)

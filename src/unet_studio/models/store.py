@@ -16,6 +16,7 @@ from unet_studio.images.atomic import cannot_write
 from unet_studio.models.card import ModelCard
 from unet_studio.models.files import SUFFIX, read_card
 from unet_studio.models.ledger import record_path
+from unet_studio.user_paths import is_file, user_path
 
 Origin = Literal["bundled", "store", "file"]
 DEFAULT_MODEL = "nuclei"
@@ -49,7 +50,7 @@ def home_folder() -> Path:
     ``$UNET_STUDIO_HOME`` if set, else the platform's place for user data.
     """
     if home := os.environ.get("UNET_STUDIO_HOME"):
-        return Path(home).expanduser()
+        return user_path(home)
     from platformdirs import user_data_path
 
     return user_data_path("unet-studio", appauthor=False)
@@ -217,8 +218,8 @@ def find_model(reference: str | Path) -> ModelEntry:
         If there is none, or its file is damaged; the message lists the names known.
     """
     text = str(reference)
-    path = Path(text).expanduser()
-    looks_like_path = path.suffix == SUFFIX or len(path.parts) > 1 or path.is_file()
+    path = user_path(text)
+    looks_like_path = path.suffix == SUFFIX or len(path.parts) > 1 or is_file(path)
     if looks_like_path:
         origin: Origin = "store" if in_store(path) else "file"
         return ModelEntry(path.stem, path, read_card(path), origin)
@@ -228,7 +229,7 @@ def find_model(reference: str | Path) -> ModelEntry:
     )
     for folder, origin in folders:
         candidate = folder / f"{text}{SUFFIX}"
-        if candidate.is_file():
+        if is_file(candidate):
             return ModelEntry(text, candidate, read_card(candidate), origin)
     known = ", ".join(e.name for e in list_models()) or "none"
     raise ModelError(

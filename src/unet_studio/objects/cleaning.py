@@ -8,7 +8,29 @@ import numpy as np
 from scipy import ndimage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+
+# NumPy holds the interpreter, and with it the window, until all it was given is counted.
+_COUNTED_AT_ONCE = 2**22
+
+
+def pixels_of(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return how many pixels each label has, 0 included; axes (label,)."""
+    flat = labels.ravel()
+    pixels = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
+    for part in parts_at_once(flat.size):
+        found = np.bincount(flat[part])
+        pixels[: len(found)] += found
+    return pixels
+
+
+def parts_at_once(size: int) -> Iterator[slice]:
+    """Yield parts of an array of one axis that are counted in a moment."""
+    for start in range(0, size, _COUNTED_AT_ONCE):
+        yield slice(start, start + _COUNTED_AT_ONCE)
 
 
 def structure(ndim: int, diagonal: bool) -> NDArray[np.bool_]:
@@ -49,7 +71,7 @@ def drop_small(labels: NDArray[Any], min_size: int) -> NDArray[Any]:
     """
     if min_size <= 1:
         return labels
-    sizes = np.bincount(labels.ravel())
+    sizes = pixels_of(labels)
     keep = np.arange(len(sizes), dtype=labels.dtype)
     keep[sizes < min_size] = 0
     kept: NDArray[Any] = keep[labels]
@@ -64,7 +86,7 @@ def largest_piece(labels: NDArray[Any]) -> NDArray[Any]:
     labels : array of int, any axes
         Numbered in scan order; not much larger ids than there are pixels.
     """
-    sizes = np.bincount(labels.ravel())
+    sizes = pixels_of(labels)
     if len(sizes) <= 2:
         return labels
     sizes[0] = 0

@@ -19,7 +19,13 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import watershed as flood
 
-from unet_studio.objects.cleaning import connected, drop_small, fill_label_holes
+from unet_studio.objects.cleaning import (
+    connected,
+    drop_small,
+    fill_label_holes,
+    parts_at_once,
+    pixels_of,
+)
 from unet_studio.objects.methods import Method, MethodOptions, Support
 
 if TYPE_CHECKING:
@@ -227,10 +233,13 @@ def _drop_faint(
     if options.min_confidence <= 0 or not labels.any():
         return labels
     needed = options.threshold + options.min_confidence * (1 - options.threshold)
-    inside = np.flatnonzero(labels)
-    ids = labels.ravel()[inside]
-    sums = np.bincount(ids, foreground.ravel()[inside].astype(np.float64))
-    faint = sums < needed * np.bincount(ids)
+    ids, values, pixels = labels.ravel(), foreground.ravel(), pixels_of(labels)
+    sums = np.zeros(len(pixels))
+    for part in parts_at_once(ids.size):
+        # Pixel by pixel on what is there: rounded as if all were added up in one go.
+        np.add.at(sums, ids[part], values[part].astype(np.float64))
+    pixels[0] = sums[0] = 0
+    faint = sums < needed * pixels
     return np.where(faint[labels], np.int32(0), labels)
 
 

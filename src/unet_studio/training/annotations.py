@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.axes import PIXEL, rearrange
+from unet_studio.axes import rearrange
 from unet_studio.errors import AnnotationError
 from unet_studio.images.volume import Volume
+from unet_studio.training.same_grid import check_scale
 
 if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
 
 Mode = Literal["classes", "objects"]
 UNKNOWN, BACKGROUND = 0, 1
-# Two grids whose pixels differ by less than this belong together: files round.
-_SCALE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -162,36 +161,78 @@ def annotate(
         If the array holds no labels, or a box lies outside.
     """
     labels = np.asarray(labels)
-    axes, order = _checked_axes(labels, axes)
-    boxes = [_ordered_box(box, axes, order, labels.shape) for box in complete]
+    axes, order = checked_axes(labels, axes)
+    empty = nothing_on(labels.shape, axes, mode=mode, complete=complete)
     labels = rearrange(labels, axes, order)
     places = np.argwhere(labels)
-    values = _whole_numbers(labels[tuple(places.T)])
+    values = whole_numbers(labels[tuple(places.T)])
     painted = values != UNKNOWN  # another thread may have erased some meanwhile
     places, values = places[painted], values[painted]
     if mode == "objects" and background != BACKGROUND:
         values = np.where(values == background, BACKGROUND, values + 1)
-    found = take_pixels(places, values, labels.shape, order, mode)
-    return replace(found, complete=tuple(boxes))
+    return empty.with_pixels(places, values)
 
 
-def _checked_axes(labels: NDArray[Any], axes: str | None) -> tuple[str, str]:
-    """Return the axes of an array of labels, and the order in which annotations have them."""
+def nothing_on(
+    shape: Sequence[int], axes: str, *, mode: Mode = "classes", complete: Sequence[Box] = ()
+) -> Annotations:
+    """Return annotations of an image on which nothing is painted, whatever its size.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the image without channels.
+    axes : str
+        Of ``shape``, and of the boxes.
+    mode : {"classes", "objects"}
+    complete : sequence of Box
+
+    Raises
+    ------
+    AnnotationError
+        If there is no such mode, or a box lies outside.
+    """
+    axes, order = _orders(axes, len(shape))
+    lengths = tuple(int(shape[axes.index(a)]) for a in order)
+    nothing = np.zeros((0, len(order)), np.int32)
+    found = take_pixels(nothing, nothing[:, 0], lengths, order, mode)
+    boxes = tuple(_ordered_box(box, axes, order, tuple(shape)) for box in complete)
+    return replace(found, complete=boxes)
+
+
+def checked_axes(labels: NDArray[Any], axes: str | None) -> tuple[str, str]:
+    """Return the axes of an array of labels, and the order in which annotations have them.
+
+    Raises
+    ------
+    AnnotationError
+        If it holds no labels, or its axes are not known.
+    """
     if labels.dtype.kind not in "biu":
         raise AnnotationError(
             f"The annotations hold values of type {labels.dtype}; labels are whole numbers "
             "(0 not annotated, 1 background). Paint in a Labels layer."
         )
-    axes = axes or {2: "YX"}.get(labels.ndim, "")
-    if len(axes) != labels.ndim:
+    return _orders(axes, labels.ndim)
+
+
+def _orders(axes: str | None, ndim: int) -> tuple[str, str]:
+    axes = axes or {2: "YX"}.get(ndim, "")
+    order = "".join(a for a in "TZYX" if a in axes)
+    if not len(axes) == len(order) == ndim:
         raise AnnotationError(
-            f"The annotations have {labels.ndim} dimensions; say which they are, such as ZYX."
+            f"The annotations have {ndim} dimensions; say which they are, such as ZYX."
         )
-    return axes, "".join(a for a in "TZYX" if a in axes)
+    return axes, order
 
 
-def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return labels as int64; refuse what annotations can not hold, before it wraps around."""
+def whole_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return labels as int64; refuse what annotations can not hold, before it wraps around.
+
+    Raises
+    ------
+    AnnotationError
+    """
     if len(values) and int(values.min()) < 0:
         raise AnnotationError("The annotations hold negative numbers; labels start at 0.")
     if len(values) and int(values.max()) >= np.iinfo(np.int32).max:
@@ -250,45 +291,6 @@ def _ordered_box(box: Box, axes: str, order: str, shape: tuple[int, ...]) -> Box
     return Box(tuple(box.start[i] for i in places), tuple(box.stop[i] for i in places))
 
 
-def corrections(
-    predicted: NDArray[Any],
-    corrected: NDArray[Any],
-    axes: str | None = None,
-    mode: Mode = "objects",
-) -> Annotations:
-    """Take what was changed in a copy of predicted labels as annotations.
-
-    Parameters
-    ----------
-    predicted, corrected : array of int, same shape
-        Labels as a model gives them: 0 is background.
-    axes : str, optional
-    mode : {"classes", "objects"}
-        Whether the numbers are classes or objects.
-
-    Returns
-    -------
-    Annotations
-        Of the edited pixels alone.
-
-    Raises
-    ------
-    AnnotationError
-        If the shapes differ, or what was changed is no label.
-    """
-    if predicted.shape != corrected.shape:
-        raise AnnotationError(
-            f"The corrected labels have the shape {corrected.shape}, the predicted ones "
-            f"{predicted.shape}. Correct a copy of the prediction itself."
-        )
-    axes, order = _checked_axes(corrected, axes)
-    before, after = (rearrange(labels, axes, order) for labels in (predicted, corrected))
-    # The whole array of what was edited would take more memory than the labels themselves.
-    places = np.argwhere(before != after)
-    values = _whole_numbers(after[tuple(places.T)]) + 1
-    return take_pixels(places, values, after.shape, order, mode)
-
-
 def annotations_on(
     volume: Volume, labels: Any, *, mode: Mode = "classes", complete: Sequence[Box] = ()
 ) -> Annotations:
@@ -314,7 +316,7 @@ def annotations_on(
     if isinstance(labels, Annotations):
         found = labels
     elif isinstance(labels, Volume):
-        _check_scale(volume, labels)
+        check_scale(volume, labels)
         names = "".join(a for a in labels.axes.names if a != "C")
         block = labels.read()  # [T] C [Z] Y X
         block = block[:, 0] if "T" in labels.axes else block[0]
@@ -335,23 +337,6 @@ def _other_shape(volume: Volume, found: Sequence[int], shape: tuple[int, ...]) -
         f"The annotations have the shape {tuple(found)}, but the image {volume.name!r} has "
         f"{shape} (without channels). Paint on a layer made for this image."
     )
-
-
-def _check_scale(volume: Volume, labels: Volume) -> None:
-    for axis in volume.axes.spatial:
-        if axis not in labels.axes:
-            continue
-        place = volume.axes.index(axis), labels.axes.index(axis)
-        image, painted = volume.axes.scale[place[0]], labels.axes.scale[place[1]]
-        units = volume.axes.units[place[0]], labels.axes.units[place[1]]
-        if PIXEL in units or units[0] != units[1]:
-            continue  # one of them does not say
-        if abs(image - painted) > _SCALE_TOLERANCE * max(abs(image), abs(painted)):
-            raise AnnotationError(
-                f"A pixel of the annotations is {painted:g} {units[0]} along {axis}, one of the "
-                f"image {volume.name!r} {image:g}. They are not on the same grid; resample the "
-                "annotations, or paint on this image."
-            )
 
 
 def check_annotations(every: Sequence[Annotations], card: ModelCard) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from unet_studio.errors import AnnotationError
 from unet_studio.images.atomic import atomic_file
 from unet_studio.models.archives import UNREADABLE_ZIP
-from unet_studio.training.annotations import Annotations, Box, annotate
+from unet_studio.training.annotations import Annotations, Box, nothing_on
 
 SUFFIX = ".strokes.npz"
 _VERSION = 1
@@ -57,7 +57,7 @@ def load_annotations(path: Path) -> Annotations:
         return _checked(header, places, values)
     except FileNotFoundError:
         raise AnnotationError(f"There are no annotations {path}. Check the name.") from None
-    except (*UNREADABLE_ZIP, KeyError, TypeError) as error:
+    except (*UNREADABLE_ZIP, LookupError, TypeError, ArithmeticError, MemoryError) as error:
         raise AnnotationError(
             f"The annotations {path} can not be read: {error}. The file is damaged or of another "
             "kind; use an earlier copy."
@@ -71,7 +71,5 @@ def _checked(header: dict[str, Any], places: Any, values: Any) -> Annotations:
     ):
         raise ValueError("positions and shape do not fit each other")
     boxes = [Box(tuple(map(int, a)), tuple(map(int, b))) for a, b in header["complete"]]
-    # An empty array of the shape takes no memory: only its strides are made up.
-    nothing = np.broadcast_to(np.zeros((), np.uint8), shape)
-    empty = annotate(nothing, header["axes"], mode=header["mode"], complete=boxes)
+    empty = nothing_on(shape, header["axes"], mode=header["mode"], complete=boxes)
     return empty.with_pixels(places, values)

@@ -36,6 +36,7 @@ for _ in range(kills):
     killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 print(killed)
 """
+_OF_EACH = ("_labels.tif", "_labels.tif.json", "_objects.csv", "_probabilities.tif")
 FULL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
@@ -136,10 +137,11 @@ def test_L05_P17_killed_twenty_times_gives_the_same_bytes(clean, recipe, tmp_pat
     assert len(done) == len(set(done)), "done again although complete"
 
 
-def test_F93_a_file_that_the_disk_does_not_take_fails_alone(recipe, tmp_path):
+def test_F93_a_file_that_the_disk_does_not_take_fails_alone(recipe, tmp_path, fault_contract):
     images = make_images(tmp_path / "images", 3)
     large = np.random.default_rng(1).integers(0, 255, (512, 512)).astype(np.uint8)
     tifffile.imwrite(images / "large.tif", large)
+    before = fault_contract.files_of(tmp_path)
     script = tmp_path / "full.py"
     script.write_text(FULL)
     out = tmp_path / "out"
@@ -150,12 +152,20 @@ def test_F93_a_file_that_the_disk_does_not_take_fails_alone(recipe, tmp_path):
         ],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert ended.returncode == 2, ended.stderr
+    whole = {f"00{n}{what}" for n in range(3) for what in _OF_EACH}
+    # Whole, too, but without the record that would say that its image is done.
+    whole.add("large_labels.tif")
+    fault_contract.assert_fault_contract(
+        ended.stderr,
+        r"large",
+        r"could not be written",
+        before=before,
+        now=fault_contract.files_of(tmp_path),
+        folder=out,
+        results=whole | {"objects.csv", "manifest.jsonl"},
+        code=(ended.returncode, 2),
+    )
     assert "3 done, 0 complete already, 1 failed" in ended.stdout
-    assert "large" in ended.stderr
-    # Only what is complete has a run record.
-    assert len(list(out.glob("*_labels.tif.json"))) == 3
-    assert not [p for p in out.iterdir() if ".partial-" in p.name]
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_whole(recipe, tmp_path):

@@ -116,11 +116,24 @@ def test_F94_an_output_that_can_not_be_made_is_refused_at_once(tmp_path):
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["a.tif", "file"]
 
 
+def test_F94_a_folder_that_takes_no_file_is_refused_at_once(tmp_path):
+    """Not by root either, who may write into folders that are read-only."""
+    from unet_studio.errors import OutputError
+
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc on this system")
+    tifffile.imwrite(tmp_path / "a.tif", content(0))
+    for output in ("/proc/self", "/proc/unet-studio", "/proc/self/below"):
+        with pytest.raises(OutputError, match=f"{output} can not be .*Choose another"):
+            run_batch(RECIPE, [tmp_path / "a.tif"], Path(output))
+
+
 def test_F95_a_folder_with_a_loop_a_pipe_and_a_dangling_link_is_done(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     tifffile.imwrite(images / "a.tif", content(0))
-    (images / "loop").symlink_to(images)
+    for name in ("loop", "again"):  # with two, each round doubles the ways
+        (images / name).symlink_to(images)
     (images / "gone.tif").symlink_to(tmp_path / "nothing.tif")
     if hasattr(os, "mkfifo"):
         os.mkfifo(images / "pipe.tif")

@@ -300,7 +300,7 @@ def test_a_model_file_that_vanishes_is_told(
     contract.check(studio, r"gone\.safetensors")
 
 
-def test_markup_in_a_layer_name_is_shown_as_text(open_studio, engine, blob_image, run):
+def test_S24_markup_in_a_layer_name_is_shown_as_text(open_studio, engine, blob_image, run):
     from qtpy.QtCore import Qt
 
     viewer, studio = open_studio()

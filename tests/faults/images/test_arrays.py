@@ -11,6 +11,7 @@ import zarr
 
 from unet_studio.axes import Axes
 from unet_studio.errors import AxesError, ImageError
+from unet_studio.images.blocks import _blocks
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.images.readers import read_image
 from unet_studio.images.volume import Volume, as_volume
@@ -268,3 +269,23 @@ def test_the_failing_block_is_not_searched_for_ever() -> None:
     with pytest.raises(ImageError, match="bad sector"):
         as_volume(array).read()
     assert array.reads <= 65
+
+
+def test_the_blocks_of_a_damaged_array_are_not_listed() -> None:
+    array = _Broken(OSError("bad sector"))
+    array.shape = (10**14, 10**14)
+    with pytest.raises(ImageError, match="bad sector"):
+        as_volume(array).read()
+    assert array.reads <= 65
+
+
+def test_blocks_that_a_region_touches() -> None:
+    def touched(size: int | tuple[int, ...], wanted: slice | int) -> list[tuple[int, int]]:
+        return [(block.start, block.stop) for block in _blocks(size, 10, wanted)]
+
+    for size in (4, (4, 4, 2)):  # as Zarr and as dask say it
+        assert touched(size, slice(None)) == [(0, 4), (4, 8), (8, 10)]
+        assert touched(size, slice(4, 8)) == [(4, 8)]
+        assert touched(size, slice(3, 5)) == [(0, 4), (4, 8)]
+        assert touched(size, 3) == [(0, 4)]
+        assert touched(size, -1) == touched(size, 9) == [(8, 10)]

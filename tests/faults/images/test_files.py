@@ -126,6 +126,49 @@ def test_S21_tiff_of_720_bytes_that_asks_for_terabytes(compression: int, tmp_pat
     _refused(path, "74.5 GiB", "720 bytes")
 
 
+MODULO = (
+    '<StructuredAnnotations><XMLAnnotation ID="a" Namespace="openmicroscopy.org/omero/dimension/'
+    'modulo"><Value><Modulo><ModuloAlongZ Start="0" End="300000000" Type="other"/></Modulo>'
+    "</Value></XMLAnnotation></StructuredAnnotations></OME>"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "lie"),
+    [
+        ('SizeZ="3"', 'SizeZ="300000000"'),
+        ('PlaneCount="3"', 'PlaneCount="300000000"'),
+        ("</OME>", MODULO),
+    ],
+)
+def test_S21_ome_tiff_that_promises_planes_without_end(
+    said: str, lie: str, tmp_path: Path
+) -> None:
+    """They would be listed, in gigabytes, before anything else is looked at."""
+    path = tmp_path / "bomb.ome.tif"
+    tifffile.imwrite(path, np.zeros((3, 32, 32), np.uint8), metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as file:
+        text = file.ome_metadata
+    assert said in text
+    tifffile.tiffcomment(path, text.replace(said, lie).encode())
+    _refused(path, "declares 300,000,000 planes", "again")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("first", [1, 120])
+def test_S21_tiff_whose_list_of_pages_never_ends(first: int, tmp_path: Path) -> None:
+    """tifffile looks for circles where it lists the first hundred pages at once, nowhere else."""
+    path = tmp_path / "circle.tif"
+    content = bytearray(_tiff_header(8, 8, 1))
+    start, size, pages = len(content), 18, 150
+    struct.pack_into("<I", content, 8 + 2 + 9 * 12, start)  # of the first page
+    for number in range(1, pages + 1):
+        following = start + size * (number if number < pages else first)
+        content += struct.pack("<HHHIII", 1, 256, 4, 1, 8, following)
+    path.write_bytes(content)
+    _refused(path, "runs in a circle", "again")
+
+
 def test_S21_png_that_asks_for_gigabytes(tmp_path: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import distributed
@@ -11,9 +12,10 @@ import pytest
 import tifffile
 
 from unet_studio import read_image, run_batch, segment_to_zarr
+from unet_studio.batch.workers import TaskToken
 from unet_studio.events import Cancelled, CancelToken
 from unet_studio.images.zarr_marker import is_complete
-from unet_studio.inference import spread
+from unet_studio.inference import openvino, spread
 from unet_studio.inference.spread import TilePainter
 from unet_studio.recipe import Recipe
 
@@ -211,3 +213,57 @@ def test_workers_that_die_change_nothing(tmp_path, written):
     assert killed.is_set()
     assert report.ok, report.failed
     np.testing.assert_array_equal(labels_in(out), np.asarray(expected.labels[:]).squeeze())
+
+
+@pytest.mark.parametrize("split_above", [1000, 0])
+def test_cancel_ends_what_a_worker_is_at(
+    tmp_path, small_blocks, scheduler, monkeypatch, written, split_above
+):
+    """Turning a network into integers takes many seconds, and nobody wants them any more."""
+    image = written((430, 330), "YX")
+    token, cancelled, ended = CancelToken(), [], threading.Event()
+
+    def quantise(graph, name, channels, strides, check):
+        cancelled.append(time.perf_counter())
+        token.cancel()
+        try:
+            for _ in range(200):
+                check()
+                time.sleep(0.05)
+        finally:
+            ended.set()
+        return graph
+
+    monkeypatch.setattr(openvino, "eight_bits", quantise)
+    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
+    out = tmp_path / "out"
+    recipe = Recipe(model="nuclei", axes="YX", device="cpu", precision="int8")
+    with pytest.raises(Cancelled):
+        run_batch(
+            recipe, [image], out, through_disk=True, scheduler=scheduler,
+            split_above=split_above, token=token,
+        )  # fmt: skip
+    assert ended.wait(5)
+    assert time.perf_counter() - cancelled[0] < 1
+    assert not list(out.glob("*_labels*"))
+    # The worker is free again.
+    options = {"through_disk": True, "scheduler": scheduler, "split_above": split_above}
+    assert run_batch(recipe_of("YX"), [image], out, **options).done == 1
+
+
+def test_a_token_goes_by_the_task_of_its_thread(scheduler):
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        tokens = [client.submit(_look, pure=False).result() for _ in range(2)]
+        assert tokens == [(False, False, True)] * 2
+    assert not TaskToken().cancelled, "at no task"
+
+
+def _look():
+    """Return whether a task is taken for one that nobody wants, before it is that and after."""
+    token, elsewhere = TaskToken(), []
+    thread = threading.Thread(target=lambda: elsewhere.append(token.cancelled))
+    thread.start()
+    thread.join()
+    before = token.cancelled
+    token.cancel()
+    return before, elsewhere[0], token.cancelled

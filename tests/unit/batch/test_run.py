@@ -174,7 +174,7 @@ def test_workers_share_out_the_gpus(asked, taken, images, tmp_path, monkeypatch)
 
     both, turn, devices = threading.Barrier(2, timeout=60), itertools.count(), []
 
-    def do_item(task, job, _model):
+    def do_item(task, job, _model, _token):
         if next(turn) < 2:
             both.wait()  # neither can do all of it
         devices.append(job.recipe.device)

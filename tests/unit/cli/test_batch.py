@@ -100,17 +100,25 @@ def test_complete_items_are_skipped_until_something_changes(unet_studio, images,
     assert "4 done, 0 complete already" in unet_studio(*common).out
 
 
-def test_F91_bad_files_are_reported_and_the_rest_is_done(unet_studio, images, recipe, tmp_path):
+def test_F91_bad_files_are_reported_and_the_rest_is_done(
+    unet_studio, images, recipe, tmp_path, fault_contract
+):
     (images / "broken.tif").write_bytes(b"no image")
     (images / "empty.png").write_bytes(b"")
     (images / "gone.tif").symlink_to(tmp_path / "nothing.tif")
     tifffile.imwrite(images / "stack.tif", picture((5, 40, 48)))  # which axes?
-    out = tmp_path / "out"
+    out, before = tmp_path / "out", hashes(images)
     ended = unet_studio("batch", recipe, images, "-o", out)
-    assert ended.code == 2
+    fault_contract.assert_fault_contract(
+        ended.err, before=before, now=hashes(images), code=(ended.code, 2)
+    )
     assert "4 done, 0 complete already, 4 failed, of 8" in ended.out
     last = ended.err.strip().splitlines()[-1]
     assert all(n in last for n in ("broken.tif", "empty.png", "gone.tif", "stack.tif"))
+    assert not [p for p in out.rglob("*") if ".partial" in p.name]
+    assert not [
+        p for p in out.rglob("*") if p.name.startswith(("broken", "empty", "gone", "stack"))
+    ]
     reasons = {r["name"]: r["reason"] for r in read_manifest(out) if r.get("state") == "failed"}
     assert "0 bytes" in reasons["empty.png"]
     assert "--axes" in reasons["stack.tif"]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+_OF_EACH = ("labels.png", "labels.png.json", "objects.csv")
+
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
@@ -20,7 +22,7 @@ def pictures(tmp_path) -> Path:
 
 
 def test_F53_no_memory_for_the_model_is_told_in_one_sentence(
-    unet_studio, tiny_model, pictures, tmp_path, monkeypatch
+    unet_studio, tiny_model, pictures, tmp_path, monkeypatch, fault_contract
 ):
     import safetensors.torch
 
@@ -28,19 +30,22 @@ def test_F53_no_memory_for_the_model_is_told_in_one_sentence(
         raise MemoryError
 
     monkeypatch.setattr(safetensors.torch, "load", exhausted)
+    before = fault_contract.files_of(tmp_path)
     ended = unet_studio("segment", pictures, "-m", tiny_model, "-o", tmp_path / "r")
-    assert ended.code == 1
-    said = " ".join(ended.err.split())
-    assert "not enough memory to load" in said
-    assert tiny_model.name in said.replace(" ", "")
-    assert "smaller model" in said
-    assert "Traceback" not in ended.err
-    assert not list((tmp_path / "r").glob("*"))
+    assert tiny_model.name in "".join(ended.err.split())
+    fault_contract.assert_fault_contract(
+        " ".join(ended.err.split()),
+        "not enough memory to load.*smaller model",
+        before=before,
+        now=fault_contract.files_of(tmp_path),
+        folder=tmp_path / "r",
+        code=(ended.code, 1),
+    )
 
 
 @pytest.mark.parametrize("command", ["segment", "batch"])
 def test_F56_no_memory_for_the_objects_of_one_image_fails_it_alone(
-    command, unet_studio, tiny_model, pictures, tmp_path, monkeypatch
+    command, unet_studio, tiny_model, pictures, tmp_path, monkeypatch, fault_contract
 ):
     from unet_studio.objects import run
 
@@ -52,15 +57,22 @@ def test_F56_no_memory_for_the_objects_of_one_image_fails_it_alone(
         return label(frame, *rest)
 
     monkeypatch.setattr(run, "label_frame", short)
-    out = tmp_path / "r"
+    out, before = tmp_path / "r", fault_contract.files_of(tmp_path)
     if command == "segment":
         ended = unet_studio("segment", pictures, "-m", tiny_model, "-o", out)
     else:
         recipe = tmp_path / "recipe.toml"
         recipe.write_text(f'model = "{tiny_model.as_posix()}"\n')
         ended = unet_studio("batch", recipe, pictures, "-o", out)
-    assert ended.code == 2, ended.err
-    assert "large.png: There is not enough memory" in " ".join(ended.err.split())
-    assert "Traceback" not in ended.err
-    assert sorted(p.name for p in out.glob("*_labels.png")) == ["a_labels.png", "z_labels.png"]
-    assert not [p for p in out.rglob("*") if ".partial-" in p.name]
+    whole = [
+        f"{n}_{what}" for n in "az" for what in ("labels.png", "labels.png.json", "objects.csv")
+    ]
+    fault_contract.assert_fault_contract(
+        " ".join(ended.err.split()),
+        r"large\.png: There is not enough memory",
+        before=before,
+        now=fault_contract.files_of(tmp_path),
+        folder=out,
+        results=whole + ["objects.csv", "manifest.jsonl"] * (command == "batch"),
+        code=(ended.code, 2),
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import zarr
 from zarr.storage import MemoryStore
 
 from unet_studio.clicks.commit import Change, Edit
-from unet_studio.clicks.exporting import annotations_of
+from unet_studio.clicks.exporting import annotations_of, write_annotations
 from unet_studio.clicks.session import ClickSession
 from unet_studio.errors import AnnotationError, ClickError
 
@@ -85,3 +87,40 @@ def test_refine_takes_them(blobs, three_disks):
         steps=1, rehearse=0,
     )  # fmt: skip
     assert refined.model.card.representation == "objects"
+
+
+def disks_of(count, radius=60):
+    """Labels with disks in a row, and the edits that put them there."""
+    edge = 2 * radius + 1
+    labels = np.zeros((edge, count * edge), np.uint16)
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    inside = y * y + x * x <= radius * radius
+    edits = []
+    for n in range(count):
+        region = slice(0, edge), slice(n * edge, (n + 1) * edge)
+        after = np.where(inside, n + 1, 0).astype(np.uint16)
+        edits.append(Edit("commit", n + 1, (Change(region, np.zeros_like(after), after),)))
+        labels[region] = after
+    return labels, edits
+
+
+def test_memory_goes_with_arrays_of_pixels():
+    """Not with a number object for each of them."""
+    labels, edits = disks_of(30)
+    tracemalloc.start()
+    found = annotations_of(labels, "YX", edits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) > 300_000
+    assert peak < 100 * len(found)
+
+
+def test_they_are_written_into_an_array_as_they_are_returned():
+    labels, edits = disks_of(7, radius=9)
+    labels[:, 60:70] = 1  # an object may have been painted over another
+    edits.append(Edit("commit", 3, edits[2].changes))  # twice: it was corrected
+    edits.append(Edit("erase", 9, ()))
+    into = np.zeros(labels.shape, np.int32)
+    assert write_annotations(into, labels, edits) == 7
+    np.testing.assert_array_equal(into, annotations_of(labels, "YX", edits).dense())
+    assert not write_annotations(into * 0, labels * 0, edits)

@@ -134,3 +134,25 @@ def test_what_can_not_be_followed(blobs, ball):
         run(session.propagate())
     with pytest.raises(ClickError, match="no axis T"):
         run(session.propagate("T"))
+
+
+def test_a_click_while_an_object_is_followed_loses_nothing(blobs, ball):
+    from unet_studio.clicks.journal import replay
+
+    session = ClickSession(ball[0], blobs, axes="ZYX")
+    session.click((20, 50, 60))
+    steps = session.propagate(before=0)
+    next(steps)
+    next(steps)
+    session.click((21, 50, 95))
+    steps.close()
+    areas = [p.area for p in session.proposals]
+    assert [p.place["Z"] for p in session.proposals] == [20, 21, 22]
+    assert session.can_undo == "click"
+    again = replay(ball[0], session.journal, blobs, axes="ZYX")
+    assert [p.area for p in again.proposals] == areas
+    session.undo()
+    assert session.can_undo == "propagate"
+    assert [p.place["Z"] for p in session.proposals] == [20, 21, 22]
+    session.undo()
+    assert [p.place["Z"] for p in session.proposals] == [20]

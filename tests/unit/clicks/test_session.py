@@ -140,7 +140,7 @@ def test_reset_drops_the_object_and_can_be_undone(blobs, three_disks):
     np.testing.assert_array_equal(session.proposal.mask, found.mask)
 
 
-def test_what_is_read_is_never_stale(blobs, three_disks):
+def test_P24_what_is_read_is_never_stale(blobs, three_disks):
     """P24: the image may change between two clicks; the next click sees the new one."""
     image = three_disks[0].copy()
     session = ClickSession(image, blobs)
@@ -193,7 +193,7 @@ def truth_of(image, axes, blobs, position, **options):
     return ClickSession(image, blobs, axes=axes, **options).click(position)
 
 
-def test_every_order_of_axes_gives_the_same_object(blobs, three_disks):
+def test_P24_every_order_of_axes_gives_the_same_object(blobs, three_disks):
     image, _ = three_disks
     stack = np.zeros((4, *image.shape), np.uint8)
     stack[2] = image
@@ -214,7 +214,7 @@ def test_every_order_of_axes_gives_the_same_object(blobs, three_disks):
         assert labels[found.region].shape == found.mask.shape
 
 
-def test_dask_zarr_and_numpy_give_the_same(blobs, three_disks, tmp_path):
+def test_P24_dask_zarr_and_numpy_give_the_same(blobs, three_disks, tmp_path):
     image, _ = three_disks
     stored = zarr.create_array(
         str(tmp_path / "a.zarr"), shape=image.shape, dtype="u1", chunks=(64, 64)

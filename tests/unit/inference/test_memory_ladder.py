@@ -1,5 +1,7 @@
 """F53 to F57, F59: out of memory makes tiles smaller; nothing else does."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ class Short(nn.Module):
     """A network on a device whose memory holds so many pixels, N x Y x X."""
 
     attempts: list = []
+    seen: list = []  # weak references to what it was given
 
     def __init__(self, network: nn.Module, pixels: int, error=None) -> None:
         super().__init__()
@@ -32,6 +35,7 @@ class Short(nn.Module):
         size = x.shape[0] * x.shape[2] * x.shape[3]
         if x.shape[-1] > 64:  # not the small trials
             Short.attempts.append(tuple(x.shape))
+            Short.seen.append(weakref.ref(x))
             if size > self.pixels:
                 raise self.error
         return self.network(x)
@@ -48,7 +52,7 @@ def expected(model):
 
 
 def short(model, pixels, error=None):
-    Short.attempts = []
+    Short.attempts, Short.seen = [], []
     return Model(model.card, Short(model.network, pixels, error).eval())
 
 
@@ -94,10 +98,13 @@ def test_the_choice_is_kept_for_the_tiles_that_follow(model):
     assert 2 <= len(too_large) <= 4
 
 
-def test_F55_what_never_fits_is_said_and_ends(model):
-    with pytest.raises(RecipeError, match="not enough memory") as caught:
+def test_F55_what_never_fits_is_said_and_ends(model, fault_contract):
+    with pytest.raises(RecipeError) as caught:
         predict(IMAGE, short(model, 10), tiling={"tile": 512, "batch": 4}, **OPTIONS)
-    assert "smaller" in str(caught.value)
+    message = str(caught.value)
+    del caught
+    fault_contract.assert_fault_contract(message, "not enough memory.*smaller", gone=Short.seen)
+    assert Short.seen
     assert len(Short.attempts) <= 7  # the first, two smaller batches, four smaller tiles
 
 

@@ -11,7 +11,7 @@ from unet_studio.objects.methods import METHODS, Method
 from unet_studio.recipe import ObjectsMethod
 from unet_studio.registry import Registry
 
-PAGE = Path(__file__).parents[3] / "docs" / "add-an-objects-method.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "add-an-objects-method.md"
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -16,9 +19,9 @@ from unet_studio.training.annotations import (
     annotate,
     annotations_on,
     check_annotations,
-    corrections,
     take_pixels,
 )
+from unet_studio.training.corrections import corrections
 from unet_studio.training.strokes_file import load_annotations, save_annotations
 
 BINARY = ModelCard(name="b", architecture="unet", in_channels=1, representation="binary")
@@ -209,4 +212,22 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path):
     path = tmp_path / "a.strokes.npz"
     np.savez(path, header=np.array([{"a": 1}], object), places=[[0, 0]], values=[1])
     with pytest.raises(AnnotationError):
+        load_annotations(path)
+
+
+def test_S04_annotations_that_promise_more_than_they_hold(tmp_path):
+    path = tmp_path / "a.strokes.npz"
+    stream = io.BytesIO()
+    terabytes = {"descr": "<i8", "fortran_order": False, "shape": (2**40,)}
+    np.lib.format.write_array_header_1_0(stream, terabytes)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.npy", stream.getvalue())
+    with pytest.raises(AnnotationError, match=r"a\.strokes\.npz can not be read"):
+        load_annotations(path)
+    endless = json.dumps({"shape": [float("inf"), 3], "axes": "YX", "mode": "", "complete": []})
+    np.savez(
+        path, header=np.frombuffer(endless.encode(), np.uint8), places=np.zeros((0, 2), int),
+        values=np.zeros(0, int),
+    )  # fmt: skip
+    with pytest.raises(AnnotationError, match=r"a\.strokes\.npz can not be read"):
         load_annotations(path)

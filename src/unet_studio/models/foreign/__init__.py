@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_studio.errors import ModelError
 from unet_studio.models.importing import Importer, ImportRequest
+from unet_studio.user_paths import user_path
 
 if TYPE_CHECKING:
     from unet_studio.models.model import Model
@@ -69,7 +70,7 @@ def from_weights(what: str) -> Model:
     ------
     ModelError
     """
-    return open_weights(Path(what).expanduser())
+    return open_weights(user_path(what))
 
 
 def save_imported(model: Model, request: ImportRequest) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from unet_studio.models.model import Model, build_network, check_weights, filled
 from unet_studio.models.networks import NETWORKS
 from unet_studio.models.probe import probe_network
 from unet_studio.recipe import Normalisation
+from unet_studio.user_paths import user_path
 
 _SHOWN = 5
 # Options of networks that shapes of weights do not tell.
@@ -75,7 +76,7 @@ def convert_weights(
         If the file can not be opened safely, its architecture is not known, or it
         does not fit exactly; the message shows the first differences.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     shapes = read_shapes(path).shapes
     guess = guess_architecture(shapes)
     if architecture is None:

@@ -7,7 +7,6 @@ members are read, each into memory or a temporary file.
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import IO, Any, Protocol
 
 from unet_studio.errors import ModelError, cannot_read
 from unet_studio.models.archives import Caps, is_package, open_package
+from unet_studio.plain_json import parse_json
 
 PLANS, DATASET = "plans.json", "dataset.json"
 DEFAULT_CHECKPOINT = "checkpoint_final.pth"
@@ -148,8 +148,8 @@ class Trained:
                 "the whole folder of the trained model, as nnU-Net left it."
             )
         try:
-            content = json.loads(self.store.read(self.prefix + name))
-        except (ValueError, RecursionError) as error:
+            content = parse_json(self.store.read(self.prefix + name))
+        except ValueError as error:
             raise ModelError(
                 f"{name} in {self.where} is damaged ({error}). Copy it again from where the model "
                 "was trained."

@@ -25,6 +25,7 @@ from unet_studio.models.nnunet.plans import Planned, understand
 from unet_studio.models.per_axis import joined
 from unet_studio.models.probe import activation_bytes_per_pixel
 from unet_studio.recipe import Normalisation, Preparation
+from unet_studio.user_paths import user_path
 
 CITATION = (
     "Isensee, F., Jaeger, P.F., Kohl, S.A.A. et al.: nnU-Net: a self-configuring method for deep "
@@ -71,7 +72,7 @@ def import_nnunet(
     ModelError
         If something is missing, damaged, unknown, or could run code.
     """
-    trained = _choose(Path(path).expanduser(), configuration)
+    trained = _choose(user_path(path), configuration)
     chosen = _choose_folds(trained, checkpoint, folds)
     plans, dataset = trained.json(PLANS), trained.json(DATASET)
     read = [read_checkpoint(trained, fold, checkpoint) for fold in chosen]

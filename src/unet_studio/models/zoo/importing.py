@@ -28,6 +28,7 @@ from unet_studio.models.zoo.weights import (
     own_card,
     spatial_patch,
 )
+from unet_studio.user_paths import user_path
 
 _LARGEST_TEST = 512 * 2**20
 _RED_GREEN_BLUE = ("red", "green", "blue")
@@ -75,8 +76,8 @@ def import_package(
     ModelError
         If the package is damaged, not to be trusted, or can not be run exactly.
     """
-    path = Path(source).expanduser()
-    own_file = Path(state_dict).expanduser() if state_dict else None
+    path = user_path(source)
+    own_file = user_path(state_dict) if state_dict else None
     choice = Choice(weights, own_file, allow_torchscript, download, channel)
     with open_files(path) as package:
         contents = Contents(package, path.name, path.name if is_description(path) else None)

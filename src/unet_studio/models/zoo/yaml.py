@@ -32,8 +32,10 @@ def read_yaml(content: bytes, where: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(content.decode("utf-8"))
         _check_extent(values, where)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200]
+    except ModelError:
+        raise
+    except Exception as error:  # a tag that does not fit its value brings whatever it meets
+        said = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{where} can not be read: {said}. Get the package again.") from None
     if not isinstance(values, dict):
         raise ModelError(f"{where} is no description of a model. Get the package again.")

@@ -1,4 +1,4 @@
-"""What mouse, keys and tools point at: the object that is being clicked."""
+"""What mouse, keys, tools and buttons do in a session of clicks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Signal
 
 from unet_studio.gui.click_asker import Asker
 from unet_studio.gui.click_commits import Commits
-from unet_studio.gui.click_layers import ClickLayers, Mark
-from unet_studio.gui.click_source import ClickSource, find_result
-from unet_studio.gui.click_state import State, told_of, told_of_taken
+from unet_studio.gui.click_layers import Mark
+from unet_studio.gui.click_source import find_result
+from unet_studio.gui.click_state import told_of, told_of_taken, told_of_way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,70 +22,57 @@ if TYPE_CHECKING:
 
     from unet_studio.clicks.commit import Edit
     from unet_studio.clicks.objects import Proposal
-    from unet_studio.gui.click_desk import Desk
-    from unet_studio.gui.click_ledger import Ledger
+    from unet_studio.clicks.propagation import Propagation
     from unet_studio.gui.click_target import Target
 
 CLICK, CORRECT, PICK, ERASE = "click", "correct", "pick", "erase"
 _TOOL_OF = {"Control": CORRECT, "Alt": PICK}
 
 
-class Pointing(QObject):
-    """Turns what is pointed at into questions to the session, and its answers into words.
+class Actions(QObject):
+    """Turns what the user does into questions to the session, and its answers into words.
 
     Parameters
     ----------
     viewer : napari viewer
-    source : ClickSource
-    layers : ClickLayers
+    asker : Asker
+    commits : Commits
     parent : QObject
+
+    Attributes
+    ----------
+    positive : bool
+        What plain clicks are.
+    tool : {"click", "correct", "pick", "erase"}
+        What the next click does.
+    last_ms : float
+        That the last click took; 0 before the first.
     """
 
-    def __init__(
-        self, viewer: Viewer, source: ClickSource, layers: ClickLayers, parent: QObject
-    ) -> None:
+    changed = Signal()  # polarity or tool
+
+    def __init__(self, viewer: Viewer, asker: Asker, commits: Commits, parent: QObject) -> None:
         super().__init__(parent)
-        self._viewer, self.source, self.layers = viewer, source, layers
-        self.asker = Asker(source, layers, self)
-        self.commits = Commits(viewer, self.asker, self)
+        self._viewer, self._asker, self._commits = viewer, asker, commits
+        self._source, self._layers = asker.source, asker.layers
         self.positive, self.tool, self.last_ms = True, CLICK, 0.0
-
-    @property
-    def desk(self) -> Desk:
-        """What answers the questions."""
-        return self.asker.desk
-
-    @property
-    def state(self) -> State | None:
-        """The session as the last answer left it; None before the first."""
-        return self.asker.state
-
-    @property
-    def ledger(self) -> Ledger:
-        """Which labels hold the objects."""
-        return self.commits.ledger
-
-    @property
-    def counted(self) -> int:
-        """Objects that are in their labels."""
-        return self.commits.counted
 
     # -- at a position ----------------------------------------------------------
 
     def click(self, position: Sequence[float], positive: bool = True) -> None:
         """Click at a position of the image without C."""
-        self.asker.ask("A click", lambda s: s.click(position, positive), self._on_proposal)
+        self._asker.ask("A click", lambda s: s.click(position, positive), self._on_proposal)
 
     def unclick(self, mark: Mark) -> None:
         """Take a click back."""
-        self.asker.ask(
+        self._asker.ask(
             "Taking a click back", lambda s: s.unclick(mark.position), self._on_proposal
         )
 
     def correct(self, position: Sequence[float]) -> None:
         """Begin with the object of the labels at a position."""
-        if (target := self.commits.target("take an object from")) is not None:
-            self.asker.ask(
+        if (target := self._commits.target("take an object from")) is not None:
+            self._asker.ask(
                 "Correcting an object",
                 lambda s: s.start_from(target.array(), position),
                 partial(self._on_taken, f"the labels {target.name!r}"),
@@ -93,16 +80,16 @@ class Pointing(QObject):
 
     def pick(self, position: Sequence[float]) -> None:
         """Begin with the object of an ordinary model's result at a position."""
-        found = find_result(self._viewer, self.source, position, self.ledger.layer)
+        found = find_result(self._viewer, self._source, position, self._commits.ledger.layer)
         if found is None:
-            self.asker.tell(
+            self._asker.tell(
                 "warning",
                 "No Segment result of this image has an object there. Run Segment, then click "
                 "on one of its objects.",
             )
             return
         layer, model, labels = found
-        self.asker.ask(
+        self._asker.ask(
             "Picking an object",
             lambda s: s.pick(position, labels, name=model),
             partial(self._on_taken, f"the layer {layer.name!r}"),
@@ -110,53 +97,57 @@ class Pointing(QObject):
 
     def erase(self, position: Sequence[float]) -> None:
         """Erase the object of the labels at a position."""
-        if (target := self.commits.target("erase from")) is not None:
-            self.asker.ask(
+        if (target := self._commits.target("erase from")) is not None:
+            self._asker.ask(
                 "Erasing an object",
                 lambda s: s.erase(position, target.array(), write=False),
                 partial(self._on_erased, target),
             )
 
-    # -- keys and tools ---------------------------------------------------------
+    # -- keys, tools and buttons ------------------------------------------------
 
     def toggle_polarity(self) -> None:
         """Let plain clicks be negative, or positive again."""
         self.positive = not self.positive
-        self.layers.set_polarity(self.positive)
-        self.asker.changed.emit()
+        self._layers.set_polarity(self.positive)
+        self.changed.emit()
 
     def next_object(self) -> None:
         """Put what there is into the labels, and go back to positive clicks."""
         if not self.positive:
             self.toggle_polarity()
         self.choose_tool(CLICK)
-        if self.state is not None and (self.desk.busy or self.state.planes):
+        state = self._asker.state
+        if state is not None and (self._asker.desk.busy or state.planes):
             self.commit()
         else:
             self.reset()
 
     def commit(self) -> None:
         """Put the object into the labels."""
-        self.commits.commit()
+        self._commits.commit()
 
     def undo(self) -> None:
         """Take back what was done last."""
-        self.commits.undo()
+        self._commits.undo()
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self.commits.redo()
+        self._commits.redo()
 
     def reset(self) -> None:
         """Drop the object that is being clicked."""
-        self.layers.clear_shapes()
-        self.asker.ask("A reset", lambda s: s.reset(), self._on_reset)
+        self._layers.clear_shapes()
+        self._asker.ask("A reset", lambda s: s.reset(), self._on_reset)
+
+    def propagate(self, axis: str | None, most: int | None) -> None:
+        """Follow the object through slices or frames; at most so many each way."""
+        self._asker.propagate(axis, most, self._on_propagated)
 
     def choose_tool(self, tool: str) -> None:
         """Let the next click do something else, once; the same tool again puts it away."""
         self.tool = CLICK if tool == self.tool else tool
-        self.layers.choose_prompts()
-        self.asker.changed.emit()
+        self.back_to_clicks()
 
     def choose_correct(self) -> None:
         """Let the next click take an object of the labels."""
@@ -181,41 +172,22 @@ class Pointing(QObject):
 
     def back_to_clicks(self) -> None:
         """Choose the layer to click in."""
-        self.layers.choose_prompts()
-        self.asker.changed.emit()
+        self._layers.choose_prompts()
+        self.changed.emit()
 
     def _draw(self, mode: str, words: str) -> None:
-        self.layers.choose_shapes(mode)
-        self.asker.tell("info", words)
-
-    # -- answers ----------------------------------------------------------------
-
-    def _on_proposal(self, proposal: Proposal) -> None:
-        self.last_ms = 1000 * proposal.seconds or self.last_ms
-        self.asker.tell(*told_of(proposal))
-
-    def _on_taken(self, where: str, proposal: Proposal) -> None:
-        self.tool = CLICK
-        self.asker.tell(*told_of_taken(proposal, where))
-
-    def _on_erased(self, target: Target, edit: Edit | None) -> None:
-        self.tool = CLICK
-        if edit is None:
-            self.asker.tell("warning", f"There is no object of {target.name!r} there.")
-        elif self.commits.write(target, edit):
-            self.asker.tell("good", f"Object {edit.id} was erased from {target.name!r}.")
-
-    def _on_reset(self, _none: None) -> None:
-        self.asker.tell("info", "Dropped. Click on an object.")
+        self._layers.choose_shapes(mode)
+        self._asker.tell("info", words)
 
     # -- the mouse --------------------------------------------------------------
 
-    def _on_click(self, world: tuple[float, ...], modifiers: set[str]) -> None:
-        position = self.source.position(world)
+    def click_at(self, world: tuple[float, ...], modifiers: set[str]) -> None:
+        """Do what a click at a place in the world means, with these keys held down."""
+        position = self._source.position(world)
         if self._viewer.dims.ndisplay != 2:
-            self.asker.tell("warning", "Clicks need the flat view: switch 3D off (Ctrl+Y).")
+            self._asker.tell("warning", "Clicks need the flat view: switch 3D off (Ctrl+Y).")
         elif position is None or not all(map(math.isfinite, position)):
-            self.asker.tell("warning", "That is no place in the image; nothing was changed.")
+            self._asker.tell("warning", "That is no place in the image; nothing was changed.")
         else:
             tool = next((_TOOL_OF[m] for m in _TOOL_OF if m in modifiers), self.tool)
             if tool == CLICK:
@@ -223,16 +195,56 @@ class Pointing(QObject):
             else:
                 {CORRECT: self.correct, PICK: self.pick, ERASE: self.erase}[tool](position)
 
-    def _on_added(self, position: tuple[float, ...], positive: bool | None) -> None:
+    def take_point(self, position: tuple[float, ...], positive: bool | None) -> None:
+        """Take a point that napari's own tool put into the layer as a click.
+
+        Parameters
+        ----------
+        position : tuple of float
+            In the image without C.
+        positive : bool or None
+            None: what plain clicks are.
+        """
         self.click(position, self.positive if positive is None else positive)
 
-    def _on_drawn(self, corners: Any, kind: str) -> None:
-        self.layers.choose_prompts()
+    def take_shape(self, corners: Any, kind: str) -> None:
+        """Take a shape that was drawn as a box or a stroke.
+
+        Parameters
+        ----------
+        corners : array of float, axes (vertices, axes of the image without C)
+        kind : str
+            napari's name of the shape.
+        """
+        self._layers.choose_prompts()
         if kind == "rectangle":
             start, stop = np.min(corners, axis=0).tolist(), np.max(corners, axis=0).tolist()
-            self.asker.ask("A box", lambda s: s.box(start, stop), self._on_proposal)
+            self._asker.ask("A box", lambda s: s.box(start, stop), self._on_proposal)
         elif kind in ("path", "line"):
             points, positive = corners.tolist(), self.positive
-            self.asker.ask("A stroke", lambda s: s.scribble(points, positive), self._on_proposal)
+            self._asker.ask("A stroke", lambda s: s.scribble(points, positive), self._on_proposal)
         else:
-            self.asker.tell("warning", "Boxes, lines and paths count; other shapes do not.")
+            self._asker.tell("warning", "Boxes, lines and paths count; other shapes do not.")
+
+    # -- answers ----------------------------------------------------------------
+
+    def _on_proposal(self, proposal: Proposal) -> None:
+        self.last_ms = 1000 * proposal.seconds or self.last_ms
+        self._asker.tell(*told_of(proposal))
+
+    def _on_taken(self, where: str, proposal: Proposal) -> None:
+        self.tool = CLICK
+        self._asker.tell(*told_of_taken(proposal, where))
+
+    def _on_erased(self, target: Target, edit: Edit | None) -> None:
+        self.tool = CLICK
+        if edit is None:
+            self._asker.tell("warning", f"There is no object of {target.name!r} there.")
+        elif self._commits.write(target, edit):
+            self._asker.tell("good", f"Object {edit.id} was erased from {target.name!r}.")
+
+    def _on_reset(self, _none: None) -> None:
+        self._asker.tell("info", "Dropped. Click on an object.")
+
+    def _on_propagated(self, found: Propagation) -> None:
+        self._asker.tell("good", told_of_way(found))
