@@ -241,9 +241,7 @@ def _collect(
     try:
         for result in results:
             ended[result.name] = result
-            _count(result, report)
-            with suppress(OutputError):  # a full disk: the item itself says so
-                append_line(output, "item", **asdict(result))
+            _note(result, report, output)
             if on_result is not None:
                 on_result(result, report)
     except (Cancelled, KeyboardInterrupt):
@@ -259,13 +257,15 @@ def _collect(
     return report
 
 
-def _count(result: ItemResult, report: BatchReport) -> None:
+def _note(result: ItemResult, report: BatchReport, output: Path) -> None:
     if result.state == "failed":
         report.failed.append(result)
     elif result.state == "done":
         report.done += 1
     else:
         report.skipped += 1
+    with suppress(OutputError):  # a full disk: the item itself says so
+        append_line(output, "item", **asdict(result))
 
 
 def _of_earlier_runs(tasks: Sequence[Task], job: Job) -> Iterator[ItemResult]:
