@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -116,6 +117,21 @@ def test_a_folder_is_looked_at_run_and_its_results_are_opened(
     qtbot.waitUntil(lambda: tab.job is None, timeout=60_000)
     assert len(viewer.layers) == 2, "opened once only"
 
+    # With other settings the results are those of the run all the same.
+    tab.form.probabilities.setChecked(True)
+    looked(tab)
+    after = {row.name: row for row in tab.table.rows_model.rows()}
+    there = {name: row for name, row in after.items() if row.state == "there"}
+    assert set(there) == {"a.tif", "b.tif", "sub/c.tif"}
+    for name, row in there.items():
+        known = rows[name]
+        assert row.openable
+        assert (row.labels, row.table, row.overlay) == (known.labels, known.table, known.overlay)
+        assert (row.objects, row.sizes, row.unit) == (known.objects, known.sizes, known.unit)
+    assert tab.plot_button.isEnabled()
+    tab.table.selectRow(list(after).index("b.tif"))
+    assert tab.open_button.isEnabled()
+
 
 def test_cancel_resume_and_closing_lose_nothing(open_batch, looked, tmp_path, blob_image, qtbot):
     from unet_studio import run_batch
@@ -125,7 +141,7 @@ def test_cancel_resume_and_closing_lose_nothing(open_batch, looked, tmp_path, bl
     folder.mkdir()
     for number in range(40):
         tifffile.imwrite(folder / f"{number:03}.tif", blob_image((256, 256), number))
-    _, studio, tab = open_batch()
+    viewer, studio, tab = open_batch()
     looked(tab, folder)
     recipe = save_recipe(studio.header.recipe(), tmp_path / "r.toml")
     tab.run_button.click()
@@ -138,11 +154,16 @@ def test_cancel_resume_and_closing_lose_nothing(open_batch, looked, tmp_path, bl
     assert f"Cancelled: {done} of 40 complete" in tab.summary.text()
     assert tab.run_button.text() == "Resume batch"
 
+    # With a layer, the Segment tab says by name what it left to the model before.
+    tab.open_row(next(row for row in tab.table.rows_model.rows() if row.state == "done"))
+    qtbot.waitUntil(lambda: tab.job is None and len(viewer.layers) == 2, timeout=60_000)
+    assert studio.header.recipe().flips is not None
     tab.run_button.click()
     more = done + 1
     qtbot.waitUntil(
         lambda: sum(s in ("done", "skipped") for s in states(tab).values()) > more, timeout=120_000
     )
+    assert list(states(tab).values()).count("skipped") >= done, "none is done twice"
     process = tab.batch._process
     studio.shut_down()  # what closing the dock and the window do
     assert process.state() == process.ProcessState.NotRunning
@@ -213,12 +234,51 @@ def test_the_segment_tab_saves_what_it_is_set_to(open_batch, tmp_path, notificat
     segment_tab.input.axes_box.setCurrentIndex(segment_tab.input.axes_box.findData("TYX"))
     button.save(tmp_path / "r.toml")
     assert load_recipe(tmp_path / "r.toml").axes == "TYX", "chosen by the user, so it counts"
+    named = {studio.tabs.tabText(i): studio.tabs.widget(i) for i in range(studio.tabs.count())}
+    for name in ("Refine", "Batch"):
+        named[name].findChild(SaveRecipeButton).save(tmp_path / f"{name}.toml")
+        assert load_recipe(tmp_path / f"{name}.toml") == load_recipe(tmp_path / "r.toml")
+    (tmp_path / "other.toml").write_text('model = "nuclei"\n')
+    named["Batch"].form.set_recipe_file(tmp_path / "other.toml")
+    named["Batch"].findChild(SaveRecipeButton).save(tmp_path / "again.toml")
+    assert load_recipe(tmp_path / "again.toml").model == "nuclei", "what the batch would run"
     button.save(tmp_path / "r.toml" / "below a file.toml")
     assert "could not be written" in notifications()[-1][1]
 
 
+def test_what_was_complete_does_not_count_for_the_time_left(open_batch):
+    _, _, tab = open_batch()
+    item = {"event": "item", "path": "p", "series": 0, "reason": "", "table": "", "overlay": "",
+            "labels": "l", "objects": 1, "seconds": 1.0, "sizes": None, "unit": ""}  # fmt: skip
+    tab._began = time.monotonic() - 30
+    tab._on_told([{"event": "started", "total": 106}])
+    tab._on_told([{**item, "name": f"old {n}", "state": "skipped"} for n in range(100)])
+    assert "left" not in tab.summary.text()
+    tab._on_told([{**item, "name": f"new {n}", "state": "done"} for n in range(3)])
+    assert "103 of 106 · 30 s left" in tab.summary.text()
+
+
+def test_a_list_of_images_can_be_dropped(open_batch, images):
+    from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDropEvent
+
+    _, _, tab = open_batch()
+    listed = images / "list.txt"
+    listed.write_text("a.tif\n", encoding="utf-8")
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(p)) for p in (listed, images / "b.tif")])
+    tab.form.dropEvent(
+        QDropEvent(
+            QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
+            Qt.KeyboardModifier.NoModifier,
+        )
+    )  # fmt: skip
+    assert tab.form.paths() == [f"@{listed}", str(images / "b.tif")]
+
+
 def test_counts_and_sizes_are_drawn_and_exported(open_batch, tmp_path, notifications):
-    from unet_studio.gui.batch_plot import nice_step
+    from unet_studio.gui.batch_plot import left_out, nice_step
+    from unet_studio.gui.batch_table import Row
 
     _, _, tab = open_batch()
     common = {"event": "item", "path": "p", "series": 0, "reason": "", "table": "", "overlay": ""}
@@ -235,6 +295,9 @@ def test_counts_and_sizes_are_drawn_and_exported(open_batch, tmp_path, notificat
         ]
     )  # fmt: skip
     window = tab.open_plot()
+    assert left_out(tab.table.rows_model.rows(), unit) == ""
+    pixels = Row("d.tif", sizes=(1.0, 2.0, 3.0), unit="area")
+    assert "1 in another unit" in left_out([*tab.table.rows_model.rows(), pixels], unit)
     window.save_png(tmp_path / "p.png")
     window.save_csv(tmp_path / "p.csv")
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()))

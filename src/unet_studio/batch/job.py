@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from unet_studio.batch.inside import LABELS, is_listed
+from unet_studio.batch.inside import is_listed
 from unet_studio.batch.items import Item
 from unet_studio.batch.results import OVERLAY
 from unet_studio.images.records import LABELS_AT, outputs_of, read_record, record_path
@@ -18,9 +14,8 @@ from unet_studio.images.writers import beside_labels
 from unet_studio.images.zarr_marker import is_complete
 from unet_studio.recipe import Recipe
 
-_READ_BYTES = 2**20
-# Of a store's files these are hashed; of the others their names, sizes and times.
-_METADATA = (".json", ".zattrs", ".zgroup", ".zarray", ".xml")
+if TYPE_CHECKING:
+    from unet_studio.models.card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -61,6 +56,8 @@ class Job:
     split_above : int
         Images of more pixels (voxels) than this are shared out to all workers; 0 for none.
         Decides nothing about the result.
+    card : ModelCard or None
+        Of the recipe's model: what the recipe leaves to the model is looked up there.
     """
 
     recipe: Recipe
@@ -71,18 +68,7 @@ class Job:
     overlays: bool = False
     into_zarr: str = ""
     split_above: int = 0
-
-    @property
-    def key(self) -> str:
-        """Digest of everything but the input that decides a result.
-
-        Not the device, and not the pictures: those can be made of complete labels.
-        """
-        values = self.recipe.model_dump(mode="json", exclude={"device"})
-        if self.model_sha256:
-            values["model"] = self.model_sha256
-        values["written"] = [self.probabilities, self.through_disk, self.into_zarr]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    card: ModelCard | None = None
 
 
 @dataclass(frozen=True)
@@ -136,44 +122,12 @@ class ToSplit:
     task: Task
 
 
-def item_key(job: Job, item: Item) -> str:
-    """Return the digest of all that decides an item's result: recipe, model and input.
-
-    Raises
-    ------
-    OSError
-        If the input can not be read.
-    """
-    digest = hashlib.sha256(f"{job.key} {item.series} ".encode())
-    if item.path.is_dir():
-        for line in _listing(item.path):
-            digest.update(line)
-    elif item.path.is_file():  # reading a FIFO would never end
-        with item.path.open("rb") as stream:
-            while block := stream.read(_READ_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _listing(folder: Path) -> Iterator[bytes]:
-    for parent, folders, names in os.walk(folder):
-        if parent == str(folder) and LABELS in folders:
-            folders.remove(LABELS)  # what was made of the image, perhaps by us
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent) / name
-            facts = path.stat()
-            place = path.relative_to(folder).as_posix()
-            yield os.fsencode(f"{place} {facts.st_size} ")
-            yield path.read_bytes() if name.endswith(_METADATA) else b"%d" % facts.st_mtime_ns
-
-
 def finished_record(
     target: Path, key: str | None = None, *, inside: Path | None = None
 ) -> tuple[Path, dict[str, Any]] | None:
     """Return labels and run record of a complete result; None if there is none.
 
-    All that the record lists has to be there, stores with all of their chunks. A picture
+    All that the record lists has to be there whole, stores with all of their chunks. A picture
     that was lost does not count: it can be drawn anew.
 
     Parameters
@@ -182,7 +136,7 @@ def finished_record(
         Where the labels were planned to go. PNGs that can not hold them and streamed
         runs put them beside it.
     key : str, optional
-        That of :func:`item_key`; a result with another one does not count.
+        That of :func:`~unet_studio.batch.keys.item_key`; a result with another one does not count.
     inside : Path, optional
         Where the labels were planned to go instead, within the image.
     """
@@ -207,10 +161,39 @@ def finished_record(
 
 
 def _is_whole(record: Path) -> bool:
-    """Whether all files that a record lists are there, and all stores complete."""
+    """Whether all files that a record lists are there as written, and all stores complete."""
+    sizes = read_record(record).get("bytes")
+    known = sizes if isinstance(sizes, dict) else {}
     names = (n for n in outputs_of(record) if not n.endswith(f"_{OVERLAY}.png"))
     files = [record.parent / name for name in names]
-    return all(is_complete(f) if f.is_dir() else f.is_file() for f in files)
+    return all(is_complete(f) if f.is_dir() else _is_intact(f, known.get(f.name)) for f in files)
+
+
+def _is_intact(path: Path, size: int | None) -> bool:
+    """Whether a file is as long as it was written, or an image that somebody changed since.
+
+    A file that was cut short, by a crash or a full disk, has lost its end. Labels that were
+    corrected by hand have another length, too, but can be read to their end: they stay.
+    """
+    try:
+        found = path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return False
+    if found == size or not found:
+        return found == size
+    if path.suffix == ".csv":
+        return found > (size or 0)
+    return _is_readable(path)
+
+
+def _is_readable(path: Path) -> bool:
+    from unet_studio.images.readers import read_image
+
+    try:
+        read_image(path).read()
+    except Exception:  # whatever a damaged file makes a reader say
+        return False
+    return True
 
 
 def _is_of(content: dict[str, Any], key: str | None) -> bool:

@@ -129,18 +129,30 @@ def complete_overlay(
 
     path = beside_labels(task.target, OVERLAY, ".png")
     names = list(record["outputs"])
-    if path.name in names and path.is_file():
+    if path.name in names and is_picture(path):
         return record
     volume = read_image(task.item.path, axes, series=task.item.series)
     made = read_image(labels)
     channels = record.get("recipe", {}).get("channels")
     write_overlay(path, volume, made.array, made.axes, channels)
-    if path.name in names:  # it was lost
+    if path.name in names:  # it was lost or damaged
         return record
     disown(task.target, [path.name])
     record = {**record, "outputs": [*names, path.name]}
     write_record(record, record_path(task.target if LABELS_AT in record else labels))
     return record
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture that can be read to its end."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError):  # PIL's words for a damaged PNG
+        return False
+    return True
 
 
 def write_sheets(results: Sequence[ItemResult], output: Path) -> list[Path]:
@@ -223,7 +235,7 @@ def _sheet(results: Sequence[ItemResult]) -> Picture:
             text = _wrapped(draw, result.reason, font)
             draw.multiline_text((left + 8, top + 8), text, _WRONG, font)
             lines = [result.name, "failed"]
-        elif result.overlay:
+        elif result.overlay and is_picture(Path(result.overlay)):
             with Image.open(result.overlay) as picture:
                 at = [o + (_EDGE - n) // 2 for o, n in zip((left, top), picture.size, strict=True)]
                 sheet.paste(picture, (at[0], at[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Preview:
         A result is there already, of this recipe or another.
     problem : str
         Why it can not be done; empty if it can.
+    labels, table, overlay, objects, sizes, unit
+        Of the result that is there, as in :class:`~unet_studio.batch.job.ItemResult`.
     """
 
     name: str
@@ -37,17 +39,22 @@ class Preview:
     words: str = ""
     there: bool = False
     problem: str = ""
+    labels: str = ""
+    table: str = ""
+    overlay: str = ""
+    objects: int = 0
+    sizes: tuple[float, float, float] | None = None
+    unit: str = ""
 
 
 def look_at(tasks: Iterable[Task], recipe: Recipe, card: ModelCard) -> Iterator[Preview]:
     """Open each image, without reading its pixels, and see whether the recipe fits."""
     for task in tasks:
-        yield _look_at(task, recipe, card)
+        yield _with_result(_look_at(task, recipe, card), task)
 
 
 def _look_at(task: Task, recipe: Recipe, card: ModelCard) -> Preview:
     from unet_studio.batch.inside import check_inside
-    from unet_studio.batch.job import finished_record
     from unet_studio.batch.opening import open_image
     from unet_studio.batch.results import explain
     from unet_studio.inference.plan import resolve
@@ -62,5 +69,19 @@ def _look_at(task: Task, recipe: Recipe, card: ModelCard) -> Preview:
         return Preview(item.name, str(item.path), item.series, labels, problem=explain(error))
     shape = " x ".join(f"{a} {n}" for a, n in zip(info.axes.names, info.shape, strict=True))
     words = f"{shape}, {info.dtype}, channels {', '.join(map(str, plan.channels))}"
-    there = finished_record(task.target, inside=task.inside) is not None
-    return Preview(item.name, str(item.path), item.series, labels, words, there)
+    return Preview(item.name, str(item.path), item.series, labels, words)
+
+
+def _with_result(preview: Preview, task: Task) -> Preview:
+    """Add what is there already: it can be looked at, whatever the recipe is now."""
+    from unet_studio.batch.job import finished_record
+    from unet_studio.batch.stages import finished_result
+
+    finished = finished_record(task.target, inside=task.inside)
+    if finished is None:
+        return preview
+    result = finished_result(task, *finished)
+    return replace(
+        preview, there=not preview.problem, labels=result.labels, table=result.table,
+        overlay=result.overlay, objects=result.objects, sizes=result.sizes, unit=result.unit,
+    )  # fmt: skip

@@ -159,6 +159,7 @@ def write_tables(
     names = [f.name for f in files[elsewhere:]]
     disown(target, names)
     record = {**result.record, **(extra or {}), "input": str(source), "outputs": names}
+    record["bytes"] = {f.name: f.stat().st_size for f in files[elsewhere:] if f.is_file()}
     if elsewhere:
         record[LABELS_AT] = str(labels.absolute())
     files.append(write_record(record, record_path(target if elsewhere else labels)))

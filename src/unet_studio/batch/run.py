@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING
 
 from unet_studio.batch.inside import check_name, place_inside
 from unet_studio.batch.items import Found, find_items
-from unet_studio.batch.job import ItemResult, Job, Task
+from unet_studio.batch.job import ItemResult, Job, Task, finished_record
+from unet_studio.batch.keys import recipe_key
 from unet_studio.batch.manifest import MANIFEST, append_line
 from unet_studio.batch.overlays import SHEET, write_sheets
 from unet_studio.batch.results import make_folder
-from unet_studio.batch.stages import Opened, Predicted, finish_item, open_item, predict_item
+from unet_studio.batch.stages import (
+    Opened,
+    Predicted,
+    finish_item,
+    finished_result,
+    open_item,
+    predict_item,
+)
 from unet_studio.batch.table import PARQUET, TABLE, check_parquet, join_tables, write_parquet
 from unet_studio.batch.targets import plan_targets
-from unet_studio.errors import OutputError, UNetStudioError
+from unet_studio.errors import Cancelled, OutputError, UNetStudioError
 from unet_studio.events import CancelToken, Event
 from unet_studio.user_paths import user_path
 
@@ -185,7 +193,11 @@ def run_batch(
     _refuse_strangers(output)
     model = load_model(recipe.model)
     planned_device(recipe)  # what is impossible is refused once, not for each image
-    job = Job(recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr)
+    job = Job(
+        recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr,
+        card=model.card,
+    )  # fmt: skip
+    recipe_key(job)  # options that there are not are refused once, too
     token = token or CancelToken()
     if workers or scheduler:
         from unet_studio.batch.cluster import run_on_cluster
@@ -223,22 +235,62 @@ def _collect(
     _clear(folders)
     append_line(
         output, "started", items=len(plan.tasks), model_sha256=job.model_sha256,
-        recipe=job.recipe.model_dump(mode="json"), key=job.key,
+        recipe=job.recipe.model_dump(mode="json"), key=recipe_key(job),
     )  # fmt: skip
     ended: dict[str, ItemResult] = {}
-    for result in results:
-        ended[result.name] = result
-        if result.state == "failed":
-            report.failed.append(result)
-        elif result.state == "done":
-            report.done += 1
-        else:
-            report.skipped += 1
-        with suppress(OutputError):  # a full disk: the item itself says so
-            append_line(output, "item", **asdict(result))
-        if on_result is not None:
-            on_result(result, report)
+    try:
+        for result in results:
+            ended[result.name] = result
+            _note(result, report, output)
+            if on_result is not None:
+                on_result(result, report)
+    except (Cancelled, KeyboardInterrupt):
+        if isinstance(results, Generator):
+            results.close()  # waits until nothing is written any more
+        _clear(folders)
+        rest = [task for task in plan.tasks if task.item.name not in ended]
+        ended.update((r.name, r) for r in _of_earlier_runs(rest, job))
+        _finish(plan, job, output, ended, report, parquet, "cancelled")
+        raise
     _clear(folders)  # of workers that died
+    _finish(plan, job, output, ended, report, parquet, "ended")
+    return report
+
+
+def _note(result: ItemResult, report: BatchReport, output: Path) -> None:
+    if result.state == "failed":
+        report.failed.append(result)
+    elif result.state == "done":
+        report.done += 1
+    else:
+        report.skipped += 1
+    with suppress(OutputError):  # a full disk: the item itself says so
+        append_line(output, "item", **asdict(result))
+
+
+def _of_earlier_runs(tasks: Sequence[Task], job: Job) -> Iterator[ItemResult]:
+    """Yield complete results of this recipe that a cancelled run did not come to.
+
+    Whether the images are the same as they were is for the next run to see: reading them
+    all would take too long for somebody who cancels.
+    """
+    of = recipe_key(job)
+    for task in tasks:
+        finished = finished_record(task.target, inside=task.inside)
+        if finished is not None and finished[1]["batch"].get("recipe_key") == of:
+            yield finished_result(task, *finished)
+
+
+def _finish(
+    plan: BatchPlan,
+    job: Job,
+    output: Path,
+    ended: dict[str, ItemResult],
+    report: BatchReport,
+    parquet: bool,
+    event: str,
+) -> None:
+    """Write what is of all items: the table, the sheets, and the last line of the manifest."""
     try:
         ordered = [ended[t.item.name] for t in plan.tasks if t.item.name in ended]
         report.objects = join_tables([(r.name, Path(r.table)) for r in ordered if r.table], output)
@@ -247,11 +299,10 @@ def _collect(
         if job.overlays:
             write_sheets(ordered, output)
         append_line(
-            output, "ended", done=report.done, skipped=report.skipped, failed=len(report.failed)
+            output, event, done=report.done, skipped=report.skipped, failed=len(report.failed)
         )
     except UNetStudioError as error:
         report.problems.append(str(error))
-    return report
 
 
 def _clear(folders: set[Path]) -> None:

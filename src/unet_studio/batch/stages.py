@@ -12,7 +12,8 @@ import numpy as np
 
 from unet_studio.batch.inside import check_inside, list_labels
 from unet_studio.batch.job import ItemResult as Result
-from unet_studio.batch.job import Job, Task, ToSplit, finished_record, item_key
+from unet_studio.batch.job import Job, Task, ToSplit, finished_record
+from unet_studio.batch.keys import item_key, recipe_key
 from unet_studio.batch.opening import open_image
 from unet_studio.batch.results import (
     OVERLAY,
@@ -72,15 +73,12 @@ def open_item(task: Task, job: Job) -> Opened | Result:
     """Read an image, unless its result is complete already."""
     began = time.perf_counter()
     try:
-        key = None
-        if not job.redo and finished_record(task.target, inside=task.inside) is not None:
-            key = item_key(job, task.item)
-            if finished := finished_record(task.target, key, inside=task.inside):
-                return _skipped(task, job, *finished)
+        volume = open_image(task.item, job.recipe.axes)
+        key = item_key(job, task.item, volume.info)
+        if not job.redo and (finished := finished_record(task.target, key, inside=task.inside)):
+            return _skipped(task, job, *finished)
         if task.inside is not None:
             check_inside(task.inside)
-        volume = open_image(task.item, job.recipe.axes)
-        key = key or item_key(job, task.item)
         size = np.prod(volume.info.shape, dtype=float) * volume.info.dtype.itemsize
         if size <= _READ_AHEAD_BYTES and not job.through_disk and not _is_large(volume, job):
             volume = volume.in_memory()
@@ -95,6 +93,11 @@ def _skipped(task: Task, job: Job, labels: Path, record: dict[str, Any]) -> Resu
         from unet_studio.batch.overlays import complete_overlay
 
         record = complete_overlay(task, job.recipe.axes, labels, record)
+    return finished_result(task, labels, record)
+
+
+def finished_result(task: Task, labels: Path, record: dict[str, Any]) -> Result:
+    """Return what :func:`~unet_studio.batch.job.finished_record` found as a result."""
     batch = record["batch"]
     files = [task.target.parent / str(name) for name in record["outputs"]]
     sizes = batch.get("sizes")
@@ -181,7 +184,7 @@ def finish_streamed(
     after = task.target if task.inside is not None else target
     files = write_tables(
         result, after, task.item.path, labels, kept, _picture(opened, job, result),
-        _extra(opened, result),
+        _extra(opened, job, result),
     )  # fmt: skip
     return _done(opened, files, result)
 
@@ -207,7 +210,7 @@ def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
         files = write_results(
             result, task.target, opened.volume.metadata, task.item.path,
             probabilities=job.probabilities, inside=task.inside, key=opened.key,
-            overlay=_picture(opened, job, result), extra=_extra(opened, result),
+            overlay=_picture(opened, job, result), extra=_extra(opened, job, result),
         )  # fmt: skip
         return _done(opened, files, result)
     except Cancelled:
@@ -264,12 +267,13 @@ def _picture(opened: Opened, job: Job, result: Made) -> Picture | None:
     return lambda path: write_overlay(path, opened.volume, result.labels, result.axes, channels)
 
 
-def _extra(opened: Opened, result: Made) -> dict[str, Any]:
+def _extra(opened: Opened, job: Job, result: Made) -> dict[str, Any]:
     item = opened.task.item
     sizes, unit = _sizes(result)
     return {
         "batch": {
             "key": opened.key,
+            "recipe_key": recipe_key(job),
             "item": item.name,
             "series": item.series,
             "found": words_of(result),

@@ -26,9 +26,11 @@ from unet_studio.batch.talk import Order
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.layouts import form_layout
 from unet_studio.gui.messages import plain_tooltip
+from unet_studio.gui.recipe_button import as_set_up
 
 if TYPE_CHECKING:
     from unet_studio.gui.model_header import ModelHeader
+    from unet_studio.recipe import Recipe
 
 AS_SET_UP, OTHER_FILE = "As set up in Segment", "Recipe file …"
 _NO_OUTPUT = "Choose a folder …"
@@ -127,13 +129,27 @@ class BatchForm(QWidget):
         if self._header.recipe is None:
             return Wish(None, "Choose a recipe file.")
         try:
-            recipe = self._header.recipe()
+            recipe = self.recipe()
         except UNetStudioError as error:
             return Wish(None, str(error))
         if recipe is None:
             return Wish(None, "Choose a model.")
         values = recipe.model_dump(mode="json")
         return Wish(Order(inputs, str(output), values, "", look, {} if look else options))
+
+    def recipe(self) -> Recipe | None:
+        """Return the recipe that a run would take; None if there is no model yet.
+
+        Raises
+        ------
+        RecipeError
+            If the file that was chosen is none, or the Segment tab is set up to what no file is.
+        """
+        if file := self.recipe_box.currentData():
+            from unet_studio.batch.recipe_file import load_recipe
+
+            return load_recipe(Path(file))
+        return as_set_up(self._header)()
 
     @property
     def output(self) -> Path | None:
@@ -190,7 +206,7 @@ class BatchForm(QWidget):
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Add what was dropped."""
-        self.add(_dropped(event))
+        self.add(_named(_dropped(event)))
         event.acceptProposedAction()
 
     # -- inside ------------------------------------------------------------------
@@ -228,8 +244,7 @@ class BatchForm(QWidget):
 
     def _ask_files(self) -> None:
         chosen, _ = QFileDialog.getOpenFileNames(self, "Images", "", _IMAGES)
-        # A list of images is named as on the command line.
-        self.add(f"@{path}" if path.lower().endswith(".txt") else path for path in chosen)
+        self.add(_named(chosen))
 
     def _remove(self) -> None:
         chosen = self.inputs.selectedItems()
@@ -269,6 +284,11 @@ class BatchForm(QWidget):
 
 def _dropped(event: QDropEvent) -> list[str]:
     return [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+
+
+def _named(paths: Iterable[str]) -> list[str]:
+    """Return paths as on the command line, where a list of images begins with ``@``."""
+    return [f"@{path}" if path.lower().endswith(".txt") else path for path in paths]
 
 
 def _button(text: str, tooltip: str, action: object) -> QToolButton:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from unet_studio.errors import OutputError
-from unet_studio.gui.batch_table import Row
+from unet_studio.gui.batch_table import FINISHED, Row
 from unet_studio.gui.messages import notify_error
 from unet_studio.images.atomic import atomic_file
 
@@ -39,7 +39,13 @@ _UNITS = (
 
 def plotted(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that have a result."""
-    return [row for row in rows if row.state in ("done", "skipped")]
+    return [row for row in rows if row.state in FINISHED]
+
+
+def left_out(rows: Sequence[Row], unit: str) -> str:
+    """Say how many images are measured in another unit, and so not in the chart of sizes."""
+    number = sum(bool(row.sizes) and row.unit != unit for row in rows)
+    return f" ({number:,} in another unit left out)" if number else ""
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
@@ -57,7 +63,7 @@ def write_summary(rows: Sequence[Row], path: Path) -> None:
     named = [f"{part}_{what}{bracket}{rest}" for part in ("quartile_1", "median", "quartile_3")]
     writer.writerow(["file", "state", "objects", "seconds", *named])
     for row in rows:
-        known = row.state in ("done", "skipped")
+        known = row.state in FINISHED
         sizes = row.sizes if row.sizes is not None and row.unit == unit else ("", "", "")
         seconds = row.seconds if row.state == "done" else ""
         writer.writerow([row.name, row.state, row.objects if known else "", seconds, *sizes])
@@ -140,6 +146,7 @@ class BatchPlot(QWidget):
     def _draw_sizes(self, painter: QPainter, box: QRectF) -> None:
         sized = [row.sizes for row in self._rows if row.sizes and row.unit == self._unit]
         title = f"{_short(self._unit) or 'Size'}: median, and the middle half, of each image"
+        title += left_out(self._rows, self._unit)
         top = self._axis(painter, box, max((s[2] for s in sized), default=0.0), title)
         step, bar = self._steps(box)
         for index, row in enumerate(self._rows):

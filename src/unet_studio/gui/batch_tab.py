@@ -12,10 +12,11 @@ from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QWidget
 from unet_studio.gui.batch_form import BatchForm
 from unet_studio.gui.batch_plot import PlotWindow, plotted
 from unet_studio.gui.batch_process import BatchProcess
-from unet_studio.gui.batch_table import BAD, BatchTable, Row
+from unet_studio.gui.batch_table import BAD, FINISHED, BatchTable, Row
 from unet_studio.gui.layouts import framed, stacked, thin_bar
 from unet_studio.gui.messages import describe, notify_error
 from unet_studio.gui.notice import Notice, primary_style
+from unet_studio.gui.recipe_button import SaveRecipeButton
 from unet_studio.gui.worker import Failure, Job, Success, Telling
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class BatchTab(QWidget):
         self.job: Job | None = None
         self._plot: PlotWindow | None = None
         self._axes: str | None = None
-        self._total = self._seen = self._failed = 0
+        self._total = self._seen = self._worked = self._failed = 0
         self._began = 0.0
         self._stale = True
         self._timer = QTimer(self)
@@ -120,6 +121,7 @@ class BatchTab(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.plot_button)
+        buttons.addWidget(SaveRecipeButton(self.form.recipe))
         outer = stacked(
             self, framed(QGroupBox("Images"), self.form), self.forecast, self.run_button,
             self.bar, self.summary,
@@ -199,7 +201,7 @@ class BatchTab(QWidget):
         self._axes = wish.order.recipe.get("axes")
         if wish.order.recipe_file:
             self._axes = _axes_of(wish.order.recipe_file)
-        self._total = self._seen = self._failed = 0
+        self._total = self._seen = self._worked = self._failed = 0
         self._began = time.monotonic()
         self.forecast.show_message("info", "")
         self.summary.show_message("info", "Starting: loading the model …")
@@ -210,6 +212,7 @@ class BatchTab(QWidget):
         items = [event for event in events if event["event"] == "item"]
         self.table.rows_model.take(items)
         self._seen += len(items)
+        self._worked += sum(event["state"] != "skipped" for event in items)
         self._failed += sum(event["state"] == "failed" for event in items)
         part = ""
         for event in events:
@@ -229,9 +232,10 @@ class BatchTab(QWidget):
             self._on_chosen(self.table.current())
 
     def _time_left(self) -> str:
-        if self._seen < 3 or self._seen == self._total:
+        # What was complete already took no time, and says nothing of what is to do.
+        if self._worked < 3 or self._seen == self._total:
             return ""
-        seconds = (time.monotonic() - self._began) / self._seen * (self._total - self._seen)
+        seconds = (time.monotonic() - self._began) / self._worked * (self._total - self._seen)
         return f" · {seconds / 60:.0f} min left" if seconds > 90 else f" · {seconds:.0f} s left"
 
     def _on_ended(self, last: dict[str, Any]) -> None:
@@ -314,7 +318,7 @@ class BatchTab(QWidget):
     def _show_state(self) -> None:
         running = self.batch.running
         rows = self.table.rows_model.rows()
-        begun = any(row.state in ("there", "done", "skipped") for row in rows)
+        begun = any(row.state in FINISHED for row in rows)
         rest = any(row.state in ("waiting", "failed", "problem") for row in rows)
         if running:
             text = CANCELLING_TEXT if self.batch.cancelling else CANCEL_TEXT

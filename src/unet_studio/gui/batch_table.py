@@ -18,14 +18,17 @@ HEADINGS = ("Image", "State", "Objects", "Time")
 # What a state is called, and what it means.
 STATES = {
     "waiting": ("to do", "Not done yet."),
-    "there": ("there", "A result of an earlier run is there. It is kept if recipe, model "
-              "and image are the same, and done again if not."),
+    "there": ("there", "A result of an earlier run is there, perhaps with other settings. "
+              "It is kept if recipe, model and image are the same, and done again if not. "
+              "Double-click to see it on its image."),
     "problem": ("problem", ""),
     "done": ("done", "Done in this run. Double-click to see it on its image."),
     "skipped": ("complete", "Was complete already. Double-click to see it on its image."),
     "failed": ("failed", ""),
 }  # fmt: skip
 BAD = ("problem", "failed")
+# With a result that can be opened and plotted, whatever the form says now.
+FINISHED = ("there", "done", "skipped")
 _WRONG = QColor(230, 90, 80)
 _ICON, _ROW = 44, 50
 _KEPT_ICONS = 300
@@ -75,22 +78,21 @@ def row_after(row: Row, event: dict[str, Any]) -> Row:
     """Return a row as it is after an event of the batch's process."""
     if event["event"] == "looked":
         state = "problem" if event["problem"] else "there" if event["there"] else "waiting"
-        return replace(
-            row, path=event["path"], series=event["series"], state=state,
-            words=event["problem"] or event["words"],
-        )  # fmt: skip
+        words = event["problem"] or event["words"]
+    else:
+        state, words = event["state"], event["reason"] or row.words
     sizes = event.get("sizes")
     return replace(
         row,
         path=event.get("path") or row.path,
         series=event.get("series", row.series),
-        state=event["state"],
-        words=event["reason"] or row.words,
+        state=state,
+        words=words,
         labels=event["labels"],
         table=event["table"],
         overlay=event["overlay"],
         objects=event["objects"],
-        seconds=event["seconds"],
+        seconds=event.get("seconds", 0.0),
         sizes=tuple(sizes) if sizes else None,
         unit=event["unit"],
     )
@@ -233,7 +235,7 @@ class BatchTable(QTableView):
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
-    counted = row.state in ("done", "skipped")
+    counted = row.state in FINISHED
     time = f"{row.seconds:.1f} s" if row.state == "done" else ""
     return row.name, STATES[row.state][0], f"{row.objects:,}" if counted else "", time
 

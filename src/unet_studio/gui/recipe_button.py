@@ -13,7 +13,20 @@ from unet_studio.gui.messages import notify_error
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from unet_studio.gui.model_header import ModelHeader
     from unet_studio.recipe import Recipe
+
+
+def as_set_up(header: ModelHeader) -> Callable[[], Recipe | None]:
+    """Return what tells the recipe that the Segment tab is set up to, with the model of now.
+
+    A model that is being refined is that model: its newest version, once it was taken.
+    """
+
+    def recipe() -> Recipe | None:
+        return None if header.recipe is None else header.recipe()
+
+    return recipe
 
 
 class SaveRecipeButton(QPushButton):

@@ -15,6 +15,7 @@ from unet_studio.gui.live_view import visible_view
 from unet_studio.gui.look_box import LookBox
 from unet_studio.gui.messages import notify_error, notify_warning
 from unet_studio.gui.paint_box import PaintBox
+from unet_studio.gui.recipe_button import SaveRecipeButton, as_set_up
 from unet_studio.gui.refine_desk import RefineDesk
 from unet_studio.gui.refine_errands import Errands, looking
 from unet_studio.gui.refine_next import NextPlace
@@ -114,7 +115,7 @@ class RefineTab(QWidget):
 
     def _lay_out(self) -> None:
         parts = (self.painting, self.look, self.training, self.card, self.versions)
-        stacked(self, *parts).addStretch(1)
+        stacked(self, *parts, SaveRecipeButton(as_set_up(self._header))).addStretch(1)
 
     def _connect(self) -> None:
         self._header.changed.connect(self._on_model)

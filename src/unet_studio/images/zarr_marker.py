@@ -31,7 +31,7 @@ def write_marker(folder: Path, record: Mapping[str, Any] | None = None, key: str
     record : mapping, optional
         Run record, of which a digest is kept.
     key : str
-        Of what the store was made (:func:`unet_studio.batch.job.item_key`), for whoever
+        Of what the store was made (:func:`unet_studio.batch.keys.item_key`), for whoever
         has to tell it from what another run put in the same place.
     """
     from importlib.metadata import PackageNotFoundError, version

@@ -105,6 +105,42 @@ def test_pictures_and_sheets_are_written_and_are_no_images(images, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize("name", ["a_labels.tif", "a_objects.csv"])
+@pytest.mark.parametrize("left", [0, 0.5, 0.9])
+def test_what_was_cut_short_is_done_again(images, tmp_path, name, left):
+    out = tmp_path / "out"
+    run_batch(RECIPE, [images / "a.tif"], out)
+    whole = (out / name).read_bytes()
+    (out / name).write_bytes(whole[: int(left * len(whole))])
+    report = run_batch(RECIPE, [images / "a.tif"], out)
+    assert (report.done, report.skipped) == (1, 0)
+    assert (out / name).read_bytes() == whole
+    assert run_batch(RECIPE, [images / "a.tif"], out).skipped == 1
+
+
+def test_labels_corrected_by_hand_stay(images, tmp_path):
+    out = tmp_path / "out"
+    run_batch(RECIPE, [images / "a.tif"], out)
+    corrected = np.zeros((40, 48), np.uint16)
+    tifffile.imwrite(out / "a_labels.tif", corrected, compression="zlib")
+    assert run_batch(RECIPE, [images / "a.tif"], out).skipped == 1
+    assert not tifffile.imread(out / "a_labels.tif").any()
+
+
+@pytest.mark.parametrize("left", [0, 30, 0.5])
+def test_a_damaged_picture_is_drawn_anew(images, tmp_path, left):
+    out = tmp_path / "out"
+    run_batch(RECIPE, [images / "a.tif"], out, overlays=True)
+    overlay, sheet = out / "a_overlay.png", out / "contact_sheet.png"
+    whole, drawn = overlay.read_bytes(), sheet.read_bytes()
+    overlay.write_bytes(whole[: left if left != 0.5 else len(whole) // 2])
+    sheet.unlink()
+    report = run_batch(RECIPE, [images / "a.tif"], out, overlays=True)
+    assert (report.ok, report.skipped) == (True, 1)
+    assert overlay.read_bytes() == whole
+    assert sheet.read_bytes() == drawn
+
+
 def test_a_picture_of_the_users_stays(images):
     mine = images / "a_overlay.png"
     Image.fromarray(picture(5)).save(mine)
@@ -213,7 +249,7 @@ def test_a_name_that_leads_elsewhere_is_refused(store, tmp_path, name):
 @pytest.mark.parametrize("through_disk", [False, True])
 def test_labels_of_another_run_are_not_taken_for_its_own(store, tmp_path, through_disk):
     """Two recipes write under one name; each does its own again, and says what is there."""
-    place, other = store / "labels" / "nuclei", RECIPE.model_copy(update={"channels": (0,)})
+    place, other = store / "labels" / "nuclei", RECIPE.model_copy(update={"flips": True})
 
     def run(recipe, out):
         return run_batch(

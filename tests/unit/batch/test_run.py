@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from unet_studio import run_batch
+from unet_studio.batch.manifest import read_manifest
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken
 from unet_studio.recipe import Recipe
@@ -53,6 +54,11 @@ def batch_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
 
 
+def files_in_table(out) -> set[str]:
+    with (out / "objects.csv").open() as stream:
+        return {row["file"] for row in csv.DictReader(stream)}
+
+
 def test_cancel_does_not_wait_for_objects(images, tmp_path, endless_objects):
     token, before = CancelToken(), len(batch_threads())
 
@@ -90,8 +96,24 @@ def test_a_cancelled_batch_is_gone_on_with(images, tmp_path):
         run_batch(RECIPE, [images], out, token=token, on_result=lambda *_: token.cancel())
     done = len(list(out.glob("*_labels.tif.json")))
     assert 1 <= done < 6
+    assert [line["event"] for line in read_manifest(out)][-1] == "cancelled"
+    assert 1 <= len(files_in_table(out)) <= done
     report = run_batch(RECIPE, [images], out)
     assert (report.done, report.skipped) == (6 - done, done)
+
+
+def test_a_cancelled_run_keeps_the_rows_of_what_it_did_not_come_to(images, tmp_path):
+    out = tmp_path / "out"
+    assert run_batch(RECIPE, [images], out).done == 6
+    whole = (out / "objects.csv").read_bytes()
+    token = CancelToken()
+    with pytest.raises(Cancelled):
+        run_batch(RECIPE, [images], out, token=token, on_result=lambda *_: token.cancel())
+    assert (out / "objects.csv").read_bytes() == whole
+    token, other = CancelToken(), RECIPE.model_copy(update={"flips": True})
+    with pytest.raises(Cancelled):
+        run_batch(other, [images], out, token=token, on_result=lambda *_: token.cancel())
+    assert len(files_in_table(out)) < 6, "the table is of one recipe"
 
 
 def test_a_cluster_is_cancelled_without_waiting_for_what_it_does(images, tmp_path, monkeypatch):
@@ -177,7 +199,7 @@ def test_workers_share_out_the_gpus(asked, taken, images, tmp_path, monkeypatch)
 def test_the_table_is_of_one_recipe(images, tmp_path):
     """What an earlier recipe made of an image that fails now is not in the table."""
     out = tmp_path / "out"
-    other = RECIPE.model_copy(update={"measure": True, "channels": (0,)})
+    other = RECIPE.model_copy(update={"measure": True, "flips": True})
     assert run_batch(other, [images], out).ok
     (images / "0.tif").write_bytes(b"no image")
     (images / "1.tif").rename(tmp_path / "taken_away.tif")
