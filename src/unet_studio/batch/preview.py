@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unet_studio.batch.recipe_check import check_fit
 from unet_studio.errors import UNetStudioError
 
 if TYPE_CHECKING:
@@ -42,7 +43,14 @@ class Preview:
 
 
 def look_at(tasks: Iterable[Task], recipe: Recipe, card: ModelCard) -> Iterator[Preview]:
-    """Open each image, without reading its pixels, and see whether the recipe fits."""
+    """Open each image, without reading its pixels, and see whether the recipe fits.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe fits no image at all.
+    """
+    check_fit(recipe, card)
     for task in tasks:
         yield _look_at(task, recipe, card)
 

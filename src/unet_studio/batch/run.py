@@ -15,6 +15,7 @@ from unet_studio.batch.items import Found, find_items
 from unet_studio.batch.job import ItemResult, Job, Task
 from unet_studio.batch.manifest import MANIFEST, append_line
 from unet_studio.batch.overlays import SHEET, write_sheets
+from unet_studio.batch.recipe_check import check_fit
 from unet_studio.batch.results import make_folder
 from unet_studio.batch.stages import Opened, Predicted, finish_item, open_item, predict_item
 from unet_studio.batch.table import PARQUET, TABLE, check_parquet, join_tables, write_parquet
@@ -171,7 +172,6 @@ def run_batch(
         If it can not start, or was cancelled. What is wrong with single items is reported.
     """
     from unet_studio.batch.recipe_file import load_recipe
-    from unet_studio.inference.choice import planned_device
     from unet_studio.models.model import load_model
 
     if isinstance(recipe, Path | str):
@@ -183,7 +183,8 @@ def run_batch(
     make_folder(output)
     _refuse_strangers(output)
     model = load_model(recipe.model)
-    planned_device(recipe)  # what is impossible is refused once, not for each image
+    # What is impossible is refused once, not for each image.
+    check_fit(recipe, model.card, through_disk=through_disk)
     job = Job(recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr)
     token = token or CancelToken()
     if workers or scheduler:

@@ -118,9 +118,9 @@ def recipe_command(
     recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
 ) -> None:
     """Check a recipe file, and show it with every default written out."""
-    from unet_studio.batch.recipe_file import load_recipe, recipe_text
+    from unet_studio.batch.recipe_file import check_recipe, recipe_text
 
-    say(recipe_text(load_recipe(recipe), defaults=True).rstrip())
+    say(recipe_text(check_recipe(recipe), defaults=True).rstrip())
 
 
 @contextmanager

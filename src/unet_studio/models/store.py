@@ -16,6 +16,7 @@ from unet_studio.images.atomic import cannot_write
 from unet_studio.models.card import ModelCard
 from unet_studio.models.files import SUFFIX, read_card
 from unet_studio.models.ledger import record_path
+from unet_studio.registry import perhaps
 
 Origin = Literal["bundled", "store", "file"]
 DEFAULT_MODEL = "nuclei"
@@ -230,8 +231,9 @@ def find_model(reference: str | Path) -> ModelEntry:
         candidate = folder / f"{text}{SUFFIX}"
         if candidate.is_file():
             return ModelEntry(text, candidate, read_card(candidate), origin)
-    known = ", ".join(e.name for e in list_models()) or "none"
+    names = [e.name for e in list_models()]
+    known = ", ".join(names) or "none"
     raise ModelError(
         f"There is no model called {text!r}. Known: {known}. Give one of these names, or the "
-        f"path of a {SUFFIX} file."
+        f"path of a {SUFFIX} file.{perhaps(text, names)}"
     )
