@@ -20,7 +20,7 @@ from unet_studio.batch.results import make_folder
 from unet_studio.batch.stages import Opened, Predicted, finish_item, open_item, predict_item
 from unet_studio.batch.table import PARQUET, TABLE, check_parquet, join_tables, write_parquet
 from unet_studio.batch.targets import plan_targets
-from unet_studio.errors import OutputError, UNetStudioError
+from unet_studio.errors import OutputError, SchedulerLost, UNetStudioError
 from unet_studio.events import CancelToken, Event
 
 if TYPE_CHECKING:
@@ -226,18 +226,15 @@ def _collect(
         recipe=job.recipe.model_dump(mode="json"), key=job.key,
     )  # fmt: skip
     ended: dict[str, ItemResult] = {}
-    for result in results:
-        ended[result.name] = result
-        if result.state == "failed":
-            report.failed.append(result)
-        elif result.state == "done":
-            report.done += 1
-        else:
-            report.skipped += 1
-        with suppress(OutputError):  # a full disk: the item itself says so
-            append_line(output, "item", **asdict(result))
-        if on_result is not None:
-            on_result(result, report)
+    try:
+        for result in results:
+            ended[result.name] = result
+            _note(result, report, output)
+            if on_result is not None:
+                on_result(result, report)
+    except SchedulerLost as error:  # the others can be done another time
+        left = len(plan.tasks) - len(ended)
+        report.problems.append(f"{error} {left} of {len(plan.tasks)} images are left.")
     _clear(folders)  # of workers that died
     try:
         ordered = [ended[t.item.name] for t in plan.tasks if t.item.name in ended]
@@ -252,6 +249,17 @@ def _collect(
     except UNetStudioError as error:
         report.problems.append(str(error))
     return report
+
+
+def _note(result: ItemResult, report: BatchReport, output: Path) -> None:
+    if result.state == "failed":
+        report.failed.append(result)
+    elif result.state == "done":
+        report.done += 1
+    else:
+        report.skipped += 1
+    with suppress(OutputError):  # a full disk: the item itself says so
+        append_line(output, "item", **asdict(result))
 
 
 def _clear(folders: set[Path]) -> None:
