@@ -46,6 +46,10 @@ class OutputError(UNetStudioError):
     """A result can not be written."""
 
 
+class SchedulerLost(OutputError):
+    """What hands a batch out to workers went away; what was finished is kept."""
+
+
 class ClickError(UNetStudioError):
     """A click session can not do what is asked of it."""
 

@@ -7,13 +7,20 @@ one line here, or an entry point of another distribution.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from importlib.metadata import entry_points as installed_entry_points
 from typing import Generic, TypeVar, cast
 
 from unet_studio.errors import RecipeError
 
 T = TypeVar("T")
+
+
+def perhaps(name: str, known: Iterable[str]) -> str:
+    """Return a sentence (after a space) with the known name that is meant, if one is like it."""
+    near = get_close_matches(name, list(known), 1)
+    return f" Perhaps {near[0]!r} is meant." if near else ""
 
 
 class Registry(Generic[T]):
@@ -73,8 +80,8 @@ class Registry(Generic[T]):
             If the name is unknown; the message lists the known ones.
         """
         if name not in self:
-            known = ", ".join(self.names())
-            raise RecipeError(f"There is no {self.kind} called {name!r}. Known: {known}.")
+            known, meant = ", ".join(self.names()), perhaps(name, self.names())
+            raise RecipeError(f"There is no {self.kind} called {name!r}. Known: {known}.{meant}")
         if name not in self._loaded:
             module, _, attribute = self._targets[name].partition(":")
             self._loaded[name] = cast("T", getattr(importlib.import_module(module), attribute))

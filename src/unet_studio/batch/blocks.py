@@ -21,7 +21,7 @@ from unet_studio.batch.job import ItemResult, Job, Task
 from unet_studio.batch.results import stream_targets
 from unet_studio.batch.stages import failed, finish_streamed, open_item
 from unet_studio.batch.workers import Source, TaskToken, device_here, loaded_model
-from unet_studio.errors import Cancelled
+from unet_studio.errors import Cancelled, SchedulerLost
 from unet_studio.events import Event, Started, TileDone, Warned
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.inference.disk import shortage_of_disk
@@ -118,7 +118,7 @@ def do_blocks(
             return None
         result = _with_intensities(result, order, each)
         return finish_streamed(opened, job, result, target, kept)
-    except Cancelled:
+    except (Cancelled, SchedulerLost):
         raise
     except Exception as error:
         return failed(task, error, opened.began)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unet_studio.batch.job import ItemResult, Job, Task, ToSplit
@@ -16,14 +16,11 @@ from unet_studio.errors import OutputError, RecipeError
 if TYPE_CHECKING:
     from unet_studio.events import CancelToken, Event
 
-# Tasks that the scheduler knows of at a time: its memory stays flat.
-_IN_FLIGHT = 500
+NO_WORKERS = "The dask scheduler has no workers. The batch waits, and goes on when one comes."
 _CONNECT_S = "15s"
 # Of workers that are started here. Nobody can look at what dask's profiler, a hundred times a
 # second, finds in them, and looking takes some 4 % of their time.
 _OURS = {"distributed.worker.profile.enabled": False}
-# Between looks for what is done, and for Cancel.
-_LOOK_S = 0.02
 
 
 def run_on_cluster(
@@ -37,8 +34,8 @@ def run_on_cluster(
     """Do the items on dask workers, in the order in which they are ready.
 
     Those that are to be split (``job.split_above``) come last, one after the other, each by
-    all workers. An item whose worker died is given to another one; after dask's number of deaths
-    (``distributed.scheduler.allowed-failures``, 3) it fails alone.
+    all workers. An item whose worker died is given to another one; after three times dask's
+    number of deaths (``distributed.scheduler.allowed-failures``, 3) it fails alone.
 
     Parameters
     ----------
@@ -51,7 +48,7 @@ def run_on_cluster(
     token : CancelToken
         Looked at all the time; items that workers have begun are not waited for.
     on_event : callable, optional
-        Called with the events of items that are split.
+        Called with the events of items that are split, and told if there are no workers.
 
     Raises
     ------
@@ -60,6 +57,8 @@ def run_on_cluster(
         If dask.distributed is not installed, or both are given.
     OutputError
         If the scheduler can not be reached.
+    SchedulerLost
+        If it goes away on the way.
     """
     if workers and scheduler:
         raise RecipeError("Give --workers or --scheduler, not both.")
@@ -70,20 +69,22 @@ def run_on_cluster(
             "Several processes need dask.distributed, which is not installed. Install it with "
             "'pip install \"napari-unet-studio[cluster]\"'."
         ) from None
+    from unet_studio.batch.whole import Whole
+
     with ExitStack() as stack:
         client = stack.enter_context(_client(distributed, stack, workers, scheduler))
         large: list[Task] = []
-        for result in _results(distributed, client, tasks, job, token, bool(workers)):
+        whole = Whole(client, partial(do_remotely, job=job, spread=bool(workers)), token, on_event)
+        for result in whole.results(tasks):
             if isinstance(result, ToSplit):
                 large.append(result.task)
             else:
                 yield result
         for task in large:
-            yield _by_blocks(distributed, client, task, job, token, bool(workers), on_event)
+            yield _by_blocks(client, task, job, token, bool(workers), on_event)
 
 
 def _by_blocks(
-    distributed: Any,
     client: Any,
     task: Task,
     job: Job,
@@ -93,12 +94,14 @@ def _by_blocks(
 ) -> ItemResult:
     from unet_studio.batch.blocks import do_blocks
     from unet_studio.batch.crew import Crew
+    from unet_studio.batch.whole import Whole
 
     each = Crew(client, token).each
     done = do_blocks(task, job, each, token, spread=ours, on_event=on_event)
     if done is not None:
         return done
-    (alone,) = _results(distributed, client, [task], replace(job, split_above=0), token, ours)
+    work = partial(do_remotely, job=replace(job, split_above=0), spread=ours)
+    (alone,) = Whole(client, work, token, on_event).results([task])
     assert isinstance(alone, ItemResult)
     return alone
 
@@ -119,47 +122,14 @@ def _client(distributed: Any, stack: ExitStack, workers: int | None, scheduler: 
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # None would be port 8787, which another batch may have; dask warns of that then.
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
             silence_logs=40,
+            scheduler_kwargs={"dashboard": False},
+            preload=["unet_studio.batch.quiet_worker"],
         )
     return distributed.Client(stack.enter_context(cluster), set_as_default=False)
-
-
-def _results(
-    distributed: Any, client: Any, tasks: Sequence[Task], job: Job, token: CancelToken, ours: bool
-) -> Iterator[ItemResult | ToSplit]:
-    waiting = iter(tasks)
-    running: dict[Any, Task] = {}
-    done = distributed.as_completed(loop=client.loop)
-    while True:
-        while len(running) < _IN_FLIGHT and (task := next(waiting, None)) is not None:
-            future = client.submit(do_remotely, task, job, ours, pure=False)
-            running[future] = task
-            done.add(future)
-        if not running:
-            return
-        while not done.has_ready():
-            token.raise_if_cancelled()
-            time.sleep(_LOOK_S)
-        token.raise_if_cancelled()
-        future = next(done)
-        yield _result_of(future, running.pop(future))
-
-
-def _result_of(future: Any, task: Task) -> ItemResult | ToSplit:
-    if future.status == "finished":
-        result: ItemResult | ToSplit = future.result()
-        return result
-    error = future.exception() if future.status == "error" else None
-    reason = (
-        f"{task.item.name}: the workers that did it died ({type(error).__name__}), perhaps for "
-        "want of memory. Give workers more memory, or run it with --through-disk."
-        if type(error).__name__ == "KilledWorker"
-        else f"{task.item.name}: {error or 'the scheduler was lost'}. Run the batch again."
-    )
-    item = task.item
-    return ItemResult(item.name, "failed", reason=reason, path=str(item.path), series=item.series)
 
 
 def do_remotely(task: Task, job: Job, spread: bool = False) -> ItemResult | ToSplit:

@@ -8,13 +8,15 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import KilledWorker, WorkerPlugin
+from distributed.comm.core import CommClosedError
 
-from unet_studio.errors import Cancelled, OutputError
+from unet_studio.errors import Cancelled, OutputError, SchedulerLost
 
 if TYPE_CHECKING:
     from unet_studio.events import CancelToken
@@ -28,7 +30,8 @@ _COUNT_S = 10.0  # workers may come and go
 _LOOK_S = 0.01
 # A task is given up after so many times dask's number of deaths (3, then it gives up). Where
 # workers are preempted all the time, chance alone reaches that.
-_TRIES = 3
+TRIES = 3
+LOST = "The dask scheduler was lost. What is done stays done: run the batch again."
 
 # What this process was told to do with items, by name, and how many workers in it were told:
 # those of one process share it, and one that goes must not take it from the others.
@@ -52,6 +55,46 @@ class _Telling(WorkerPlugin):
             work, told = _KNOWN.pop(self.key, (self.work, 0))
             if told > 1:
                 _KNOWN[self.key] = work, told - 1
+
+
+def refuse_lost(client: Any) -> None:
+    """Raise our error, if the client has lost its scheduler: what was handed out is lost, too.
+
+    Raises
+    ------
+    SchedulerLost
+    """
+    if client.status != "running":
+        raise SchedulerLost(LOST)
+
+
+@contextmanager
+def lost_scheduler(client: Any) -> Iterator[None]:
+    """Raise whatever dask raises as our error, if the client has no scheduler any more.
+
+    Raises
+    ------
+    SchedulerLost
+    """
+    try:
+        yield
+    except (OSError, CancelledError, TimeoutError, RuntimeError) as error:
+        # What is lost on the way to a scheduler that is there is an error like any other.
+        if isinstance(error, CommClosedError | CancelledError) or client.status != "running":
+            raise SchedulerLost(LOST) from error
+        raise
+
+
+def gathered(client: Any, futures: list[Any]) -> list[Any]:
+    """Return the results of finished work, which lie with the workers until now.
+
+    Raises
+    ------
+    SchedulerLost
+    """
+    with lost_scheduler(client):
+        results: list[Any] = client.gather(futures)
+    return results
 
 
 def _do(key: str, item: Any) -> Any:
@@ -94,7 +137,8 @@ class Crew:
         Cancelled
             If the token was set. Nobody waits for what workers are at then.
         OutputError
-            If an item killed all workers that tried, or the scheduler was lost.
+            If an item killed all workers that tried.
+        SchedulerLost
         Exception
             Of any other kind: what the work raised.
         """
@@ -125,10 +169,11 @@ class Crew:
             if not waiting:
                 return
             self._token.raise_if_cancelled()
+            refuse_lost(self._client)
             done = list(itertools.takewhile(lambda w: w.future.done(), waiting))
             ready = list(itertools.takewhile(lambda w: w.future.status == "finished", done))
             if ready:
-                results = self._client.gather([w.future for w in ready])
+                results = gathered(self._client, [w.future for w in ready])
                 for result in results:
                     waiting.popleft()
                     yield result
@@ -141,18 +186,21 @@ class Crew:
     def _hand_out(self, key: str, keys: list[str], items: list[Any]) -> list[Any]:
         if not items:
             return []
-        futures: list[Any] = self._client.map(_do, [key] * len(items), items, key=keys, pure=False)
+        with lost_scheduler(self._client):
+            futures: list[Any] = self._client.map(
+                _do, [key] * len(items), items, key=keys, pure=False
+            )
         return futures
 
     def _try_again(self, key: str, name: str, failed: _Waiting) -> None:
         """Hand out an item again whose workers died; raise any other error."""
         error = failed.future.exception() if failed.future.status == "error" else None
         if error is None:
-            raise OutputError("The dask scheduler was lost. Run the batch again.")
+            raise SchedulerLost(LOST)
         # Where nobody cancelled, the scheduler took it back to give it to somebody else.
         if not isinstance(error, KilledWorker | Cancelled):
             raise error
-        if failed.tries == _TRIES:
+        if failed.tries == TRIES:
             raise OutputError(
                 "The workers that did a part of it died again and again, perhaps for want of "
                 "memory. Give workers more memory, and run the batch again."

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unet_studio.batch.recipe_check import check_fit
+
 if TYPE_CHECKING:
     from unet_studio.batch.job import Task
     from unet_studio.models.card import ModelCard
@@ -48,7 +50,14 @@ class Preview:
 
 
 def look_at(tasks: Iterable[Task], recipe: Recipe, card: ModelCard) -> Iterator[Preview]:
-    """Open each image, without reading its pixels, and see whether the recipe fits."""
+    """Open each image, without reading its pixels, and see whether the recipe fits.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe fits no image at all.
+    """
+    check_fit(recipe, card)
     for task in tasks:
         yield _with_result(_look_at(task, recipe, card), task)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_studio.errors import RecipeError
+from pydantic import ValidationError
+
+from unet_studio.batch.recipe_check import check_fit, problems_of
+from unet_studio.errors import RecipeError, UNetStudioError
 from unet_studio.images.atomic import atomic_file
-from unet_studio.recipe import Recipe, parse_recipe
+from unet_studio.recipe import Recipe
 from unet_studio.user_paths import is_file, user_path
 
 if TYPE_CHECKING:
@@ -54,6 +58,37 @@ def load_recipe(path: Path | str) -> Recipe:
     except (ValueError, RecursionError) as error:  # tomllib raises its own for most, not for all
         raise RecipeError(f"The recipe {path} is not valid TOML: {error}. Correct it.") from None
     return _checked(values, text, path)
+
+
+def check_recipe(path: Path | str) -> Recipe:
+    """Read a recipe from a TOML file, and see whether it goes with its model.
+
+    Parameters
+    ----------
+    path : Path or str
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    RecipeError
+        As :func:`load_recipe` does; and if there is no such model, or it does not go with
+        the settings.
+    """
+    from unet_studio.models.sources import card_of
+
+    recipe = load_recipe(path)
+    try:
+        card = card_of(recipe.model)
+    except UNetStudioError as error:
+        raise RecipeError(f"{path}: model: {error}") from error
+    try:
+        check_fit(recipe, card)
+    except UNetStudioError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return recipe
 
 
 def save_recipe(recipe: Recipe, path: Path | str) -> Path:
@@ -124,36 +159,32 @@ def _checked(values: dict[str, Any], text: str, path: Path) -> Recipe:
             f"{_VERSION}. Get a newer program, or save the recipe again."
         )
     try:
-        recipe = parse_recipe(values)
-    except RecipeError as error:
-        raise RecipeError(f"{path}: {_explained(values, text)}") from error
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = list(map(_problem, error.errors()))
+    else:
+        problems = list(problems_of(recipe))
+    if problems:
+        said = "; ".join(f"{'.'.join(at)}{_where(text, at)}: {why}" for at, why in problems)
+        raise RecipeError(f"{path}: the recipe has settings that can not be used. {said}.")
     beside = path.parent / recipe.model
     if not Path(recipe.model).is_absolute() and is_file(beside):
         recipe = recipe.model_copy(update={"model": str(beside)})
     return recipe
 
 
-def _explained(values: dict[str, Any], text: str) -> str:
-    """Say of each wrong key where it is and what is wrong."""
-    from difflib import get_close_matches
-
-    from pydantic import ValidationError
-
-    try:
-        Recipe.model_validate(values)
-    except ValidationError as error:
-        problems = error.errors()
-    said = []
-    for problem in problems:
-        place = tuple(str(part) for part in problem["loc"])
-        message = str(problem["msg"])
-        if problem["type"] == "extra_forbidden":
-            near = get_close_matches(place[-1], _known(place[:-1]), 1)
-            message = "there is no such key" + (f" (perhaps {near[0]!r} is meant)" if near else "")
-        elif problem["type"] == "missing":
-            message = "has to be given"
-        said.append(f"{'.'.join(place)}{_where(text, place)}: {message}")
-    return f"the recipe has settings that can not be used. {'; '.join(said)}."
+def _problem(problem: Any) -> tuple[tuple[str, ...], str]:
+    """Return where a setting is that pydantic refused, and what is wrong with it."""
+    place = tuple(str(part) for part in problem["loc"])
+    message = str(problem["msg"])
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(place[-1], _known(place[:-1]), 1)
+        message = "there is no such key" + (f" (perhaps {near[0]!r} is meant)" if near else "")
+    elif problem["type"] == "missing":
+        message = "has to be given"
+    elif problem["type"] == "tuple_type":
+        message = "has to be a list, such as [0] or [0, 1]"
+    return place, message
 
 
 def _known(place: Sequence[str]) -> list[str]:

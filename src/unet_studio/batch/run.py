@@ -16,6 +16,7 @@ from unet_studio.batch.job import ItemResult, Job, Task, finished_record
 from unet_studio.batch.keys import recipe_key
 from unet_studio.batch.manifest import MANIFEST, append_line
 from unet_studio.batch.overlays import SHEET, write_sheets
+from unet_studio.batch.recipe_check import check_fit
 from unet_studio.batch.results import make_folder
 from unet_studio.batch.stages import (
     Opened,
@@ -27,7 +28,7 @@ from unet_studio.batch.stages import (
 )
 from unet_studio.batch.table import PARQUET, TABLE, check_parquet, join_tables, write_parquet
 from unet_studio.batch.targets import plan_targets
-from unet_studio.errors import Cancelled, OutputError, UNetStudioError
+from unet_studio.errors import Cancelled, OutputError, SchedulerLost, UNetStudioError
 from unet_studio.events import CancelToken, Event
 from unet_studio.user_paths import user_path
 
@@ -180,7 +181,6 @@ def run_batch(
         If it can not start, or was cancelled. What is wrong with single items is reported.
     """
     from unet_studio.batch.recipe_file import load_recipe
-    from unet_studio.inference.choice import planned_device
     from unet_studio.models.model import load_model
 
     if isinstance(recipe, Path | str):
@@ -192,12 +192,12 @@ def run_batch(
     make_folder(output)
     _refuse_strangers(output)
     model = load_model(recipe.model)
-    planned_device(recipe)  # what is impossible is refused once, not for each image
+    # What is impossible is refused once, not for each image.
+    check_fit(recipe, model.card, through_disk=through_disk)
     job = Job(
         recipe, model.sha256, probabilities, through_disk, redo, overlays, into_zarr,
         card=model.card,
     )  # fmt: skip
-    recipe_key(job)  # options that there are not are refused once, too
     token = token or CancelToken()
     if workers or scheduler:
         from unet_studio.batch.cluster import run_on_cluster
@@ -252,6 +252,9 @@ def _collect(
         ended.update((r.name, r) for r in _of_earlier_runs(rest, job))
         _finish(plan, job, output, ended, report, parquet, "cancelled")
         raise
+    except SchedulerLost as error:  # the others can be done another time
+        left = len(plan.tasks) - len(ended)
+        report.problems.append(f"{error} {left} of {len(plan.tasks)} images are left.")
     _clear(folders)  # of workers that died
     _finish(plan, job, output, ended, report, parquet, "ended")
     return report

@@ -17,8 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from unet_studio.cli.console import SOME_FAILED, complain, err, say
-from unet_studio.events import Event, Started, TileDone
+from unet_studio.cli.console import SOME_FAILED, complain, err, say, warn
+from unet_studio.events import Event, Started, TileDone, Warned
 
 if TYPE_CHECKING:
     from unet_studio.batch.job import ItemResult
@@ -118,19 +118,19 @@ def recipe_command(
     recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
 ) -> None:
     """Check a recipe file, and show it with every default written out."""
-    from unet_studio.batch.recipe_file import load_recipe, recipe_text
+    from unet_studio.batch.recipe_file import check_recipe, recipe_text
 
-    say(recipe_text(load_recipe(recipe), defaults=True).rstrip())
+    say(recipe_text(check_recipe(recipe), defaults=True).rstrip())
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Draw, Follow | None]]:
+def _progress() -> Iterator[tuple[Draw, Follow]]:
     """Yield a function that prints each item, and one for what goes on inside of one.
 
-    On a terminal both draw bars; elsewhere there is no second one.
+    On a terminal both draw bars; elsewhere the second one is quiet.
     """
     if not err.is_terminal:
-        yield lambda result, report: _print(result, _count(report), report.total), None
+        yield lambda result, report: _print(result, _count(report), report.total), _tell_of_workers
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -150,8 +150,18 @@ def _progress() -> Iterator[tuple[Draw, Follow | None]]:
                 progress.reset(inner, description=f"  {event.stage}", total=event.total or None)
             elif isinstance(event, TileDone):
                 progress.update(inner, completed=event.done, total=event.total, visible=True)
+            else:
+                _tell_of_workers(event)
 
         yield draw, follow
+
+
+def _tell_of_workers(event: Event) -> None:
+    """Print that there are no workers. What single images warn of is in their records."""
+    from unet_studio.batch.cluster import NO_WORKERS
+
+    if event == Warned(NO_WORKERS):
+        warn(NO_WORKERS)
 
 
 def _count(report: BatchReport) -> int:

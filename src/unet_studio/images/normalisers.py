@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_studio.errors import RecipeError
 from unet_studio.recipe import Normalisation
-from unet_studio.registry import Registry
+from unet_studio.registry import Registry, perhaps
 
 
 def check_normalisation(normalisation: Normalisation) -> None:
@@ -29,7 +29,8 @@ def check_normalisation(normalisation: Normalisation) -> None:
     where = f"Normalisation {normalisation.method!r}"
     unknown = sorted(set(options) - set(known))
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise RecipeError(f"{where} has no option {', '.join(map(repr, unknown))}. {what}")
+        meant = "".join(perhaps(name, known) for name in unknown)
+        raise RecipeError(f"{where} has no option {', '.join(map(repr, unknown))}. {what}{meant}")
     # An option per channel fits only so many channels; any other number of them is a
     # matter of the image.
     trial = np.tile(np.linspace(0, 1, 16), (_longest(options) or 1, 1))

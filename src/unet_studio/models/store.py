@@ -16,6 +16,7 @@ from unet_studio.images.atomic import cannot_write
 from unet_studio.models.card import ModelCard
 from unet_studio.models.files import SUFFIX, read_card
 from unet_studio.models.ledger import record_path
+from unet_studio.registry import perhaps
 from unet_studio.user_paths import is_file, user_path
 
 Origin = Literal["bundled", "store", "file"]
@@ -231,8 +232,9 @@ def find_model(reference: str | Path) -> ModelEntry:
         candidate = folder / f"{text}{SUFFIX}"
         if is_file(candidate):
             return ModelEntry(text, candidate, read_card(candidate), origin)
-    known = ", ".join(e.name for e in list_models()) or "none"
+    names = [e.name for e in list_models()]
+    known = ", ".join(names) or "none"
     raise ModelError(
         f"There is no model called {text!r}. Known: {known}. Give one of these names, or the "
-        f"path of a {SUFFIX} file."
+        f"path of a {SUFFIX} file.{perhaps(text, names)}"
     )

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unet_studio.errors import RecipeError
 from unet_studio.models.card import Representation
-from unet_studio.registry import Registry
+from unet_studio.registry import Registry, perhaps
 
 if TYPE_CHECKING:
     from unet_studio.inference.decision import Decision
@@ -156,9 +156,11 @@ def parse_options(method: ObjectsMethod) -> BaseModel:
     except ValidationError as error:
         problems = "; ".join(_problem(e["loc"], e["type"], e["msg"]) for e in error.errors())
         known = ", ".join(options.model_fields) or "none"
+        unknown = [str(e["loc"][0]) for e in error.errors() if e["type"] == "extra_forbidden"]
+        meant = "".join(perhaps(name, options.model_fields) for name in unknown)
         raise RecipeError(
             f"The objects method {method.method!r} can not be run with these options. "
-            f"{problems}. Its options are: {known}."
+            f"{problems}. Its options are: {known}.{meant}"
         ) from None
 
 

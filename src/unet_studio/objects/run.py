@@ -21,7 +21,10 @@ from unet_studio.recipe import Linking, ObjectsMethod
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pydantic import BaseModel
+
     from unet_studio.inference.prediction import Prediction
+    from unet_studio.models.card import ModelCard
 
 _MEANING = {
     "binary": "one foreground probability",
@@ -140,9 +143,12 @@ def run_objects_steps(
     Labelling
     """
     method = method or prediction.card.default_objects
-    chosen = METHODS.load(method.method)
-    options = parse_options(method)
-    _check_fit(prediction, chosen, method.method)
+    chosen, options = fitting(method, prediction.card)
+    if prediction.kind != "probabilities":
+        raise RecipeError(
+            f"Objects are made of probabilities, but this prediction holds {prediction.kind}. "
+            'Predict again with keep="probabilities".'
+        )
     timed = "T" in prediction.axes
     link, warnings = possible_link(method, timed, chosen.makes_objects)
     written = ObjectsMethod(method=method.method, options=options.model_dump(), link=link)
@@ -160,19 +166,23 @@ def run_objects_steps(
     )
 
 
-def _check_fit(prediction: Prediction, chosen: Method, name: str) -> None:
-    representation = prediction.card.representation
+def fitting(method: ObjectsMethod, card: ModelCard) -> tuple[Method, BaseModel]:
+    """Return an objects method and its options, if it takes what a model predicts.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such method or option, or it does not go with the model.
+    """
+    chosen, options = METHODS.load(method.method), parse_options(method)
+    representation = card.representation
     if representation not in chosen.representations:
         raise RecipeError(
-            f"The objects method {name!r} can not be used with the model "
-            f"{prediction.card.name!r}, which predicts {_MEANING[representation]}. "
+            f"The objects method {method.method!r} can not be used with the model "
+            f"{card.name!r}, which predicts {_MEANING[representation]}. "
             f"Choose one of: {', '.join(suitable_methods(representation))}."
         )
-    if prediction.kind != "probabilities":
-        raise RecipeError(
-            f"Objects are made of probabilities, but this prediction holds {prediction.kind}. "
-            'Predict again with keep="probabilities".'
-        )
+    return chosen, options
 
 
 def possible_link(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unet_studio import Recipe, load_recipe, save_recipe
-from unet_studio.batch.recipe_file import recipe_text
+from unet_studio.batch.recipe_file import check_recipe, recipe_text
 from unet_studio.errors import RecipeError
 from unet_studio.recipe import ObjectsMethod, Tiling
 
@@ -23,13 +23,13 @@ def test_what_was_saved_is_loaded(tmp_path):
         channels=(1, 0),
         tiling=Tiling(tile=256, quality="balanced"),
         objects=ObjectsMethod(
-            method="components", options={"min_size": 3, "label": None, "ä b": "x"}, link=True
+            method="components", options={"min_size": 3, "threshold": None}, link=True
         ),
         flips=False,
     )
     path = save_recipe(recipe, tmp_path / "r.toml")
     loaded = load_recipe(path)
-    assert loaded.objects.options == {"min_size": 3, "ä b": "x"}  # None is TOML's nothing
+    assert loaded.objects.options == {"min_size": 3}  # None is TOML's nothing
     assert loaded.model_copy(update={"objects": None}) == recipe.model_copy(
         update={"objects": None}
     )
@@ -63,6 +63,30 @@ def test_a_relative_model_is_saved_with_its_whole_path(tmp_path, monkeypatch):
         ('modle = "m"\n', r"model: has to be given.*modle \(line 1\).*perhaps 'model'"),
         ('model = "m"\n[objects]\n', r"objects\.method \(line 2\): has to be given"),
         ('model = "m"\nchannels = ["r"]\n', r"channels\.0 \(line 2\)"),
+        ('model = "m"\nchannels = 0\n', r"channels \(line 2\): has to be a list, such as \[0\]"),
+        ('model = "m"\naxes = "QQ"\n', r"axes \(line 2\): Axes 'QQ' hold Q; use letters"),
+        ('device = "gpu"\nmodel = "m"\n', r"device \(line 1\): There is no device called 'gpu'"),
+        (
+            'model = "m"\n[objects]\nmethod = "watershd"\n',
+            r"objects \(line 2\): There is no objects method .*'watershed' is meant",
+        ),
+        (
+            'model = "m"\nobjects = { method = "watershed", options = { min_sise = 3 } }\n',
+            r"objects \(line 2\): .*no option 'min_sise'.*Perhaps 'min_size' is meant",
+        ),
+        (
+            'model = "m"\n[objects]\nmethod = "watershed"\noptions = { min_size = -3 }\n',
+            r"objects \(line 2\): .*min_size: .*greater than or equal",
+        ),
+        (
+            'model = "m"\n\n[normalisation]\nmethod = "percentil"\n',
+            r"normalisation \(line 3\): There is no normaliser.*Perhaps 'percentile' is meant",
+        ),
+        (
+            'model = "m"\nnormalisation = { method = "zscore", options = { epps = 1 } }\n',
+            r"normalisation \(line 2\): .*has no option 'epps'.*Perhaps 'eps' is meant",
+        ),
+        ('axes = "Q"\nmodel = "m"\ndevice = "gpu"\n', r"axes \(line 1\).*; device \(line 3\)"),
         ('version = 2\nmodel = "m"\n', r"\(line 1\) has version 2; this program reads version 1"),
         ('model = "m\n', r"not valid TOML.*line 1"),
     ],
@@ -72,6 +96,28 @@ def test_a_mistake_is_named_with_its_line(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(RecipeError, match=said) as caught:
         load_recipe(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("axes", ["yx", "YXS", "TCZYX"])
+def test_axes_that_readers_take_are_taken(tmp_path, axes):
+    path = tmp_path / "r.toml"
+    path.write_text(f'model = "nuclei"\naxes = "{axes}"\n')
+    assert check_recipe(path).axes == axes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('model = "nucleii"\n', r"model: There is no model called 'nucleii'.*'nuclei' is meant"),
+        ('model = "nuclei"\n[objects]\nmethod = "argmax"\n', "'argmax' can not be used with the"),
+    ],
+)
+def test_a_recipe_is_checked_with_its_model(tmp_path, text, said):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=said) as caught:
+        check_recipe(path)
     assert str(path) in str(caught.value)
 
 

@@ -157,6 +157,9 @@ def test_the_time_of_our_workers_is_not_spent_on_profiles_that_nobody_sees():
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(_client(distributed, stack, 1, None))
         assert list(client.run(profiles).values()) == [False]
+        server = client.cluster.scheduler.http_server
+        assert server.address == "127.0.0.1"
+        assert server.port != 8787
     assert profiles(), "what others do with dask in this process stays as it is"
 
 

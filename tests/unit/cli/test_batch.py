@@ -190,6 +190,26 @@ def test_a_recipe_is_checked_and_shown(unet_studio, recipe, tmp_path):
     assert "tiling.til (line 3)" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ('[objects]\nmethod = "components"\noptions = { min_sise = 3 }\n', "'min_size' is meant"),
+        ('[objects]\nmethod = "watershed"\n', "'watershed' can not be used with the model"),
+    ],
+)
+def test_a_recipe_that_fits_no_image_is_refused_once(
+    unet_studio, images, tiny_model, tmp_path, settings, said
+):
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
+    recipe.write_text(f'model = "{tiny_model}"\n{settings}')
+    batch = ("batch", recipe, images, "-o", out)
+    for command in (("recipe", recipe), (*batch, "--dry-run"), batch):
+        ended = unet_studio(*command)
+        assert ended.code == 1, command
+        assert ended.err.count(said) == 1, ended.err
+    assert not list(tmp_path.rglob("*_labels*"))
+
+
 def test_a_file_that_vanishes_fails_alone(images, recipe, tmp_path):
     for number in range(8):  # more than are read ahead
         tifffile.imwrite(images / "sub" / f"z{number}.tif", picture(seed=number))
