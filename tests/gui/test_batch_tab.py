@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 BROKEN = "broken.tif"
 
@@ -104,7 +105,8 @@ def test_a_folder_is_looked_at_run_and_its_results_are_opened(
     assert len(labels.features) == written.max() == rows["sub/c.tif"].objects
 
     # The Segment tab, the command line and the batch give the same labels.
-    from unet_studio import load_recipe, segment
+    from unet_studio import load_recipe, run_batch, segment
+    from unet_studio.cli.app import app
 
     recipe = tmp_path / "r.toml"
     from unet_studio.batch.recipe_file import save_recipe
@@ -113,6 +115,13 @@ def test_a_folder_is_looked_at_run_and_its_results_are_opened(
     values = load_recipe(recipe).model_dump(exclude={"model", "axes", "version"})
     again = segment(images / "sub" / "c.tif", str(tiny_model), **values)
     assert np.array_equal(again.labels, written)
+    by_api, by_command = tmp_path / "api", tmp_path / "command"
+    assert run_batch(recipe, [images / "a.tif"], by_api).done == 1
+    arguments = ["batch", str(recipe), str(images / "a.tif"), "-o", str(by_command)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    for other in (by_api, by_command):
+        assert (other / "a_labels.tif").read_bytes() == (out / "a_labels.tif").read_bytes()
     tab.table.doubleClicked.emit(model.index(list(rows).index("sub/c.tif"), 0))
     qtbot.waitUntil(lambda: tab.job is None, timeout=60_000)
     assert len(viewer.layers) == 2, "opened once only"

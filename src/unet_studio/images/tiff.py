@@ -7,11 +7,13 @@ description holds the axes, scale and units as JSON, the way tifffile does it.
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,6 +239,8 @@ def write(
     ome = _is_ome(array, axes, promised)
     axes = replace(axes, translate=(0.0,) * len(axes)) if ome else axes
     described = _ome_fields(axes) if ome else _plain_fields(axes)
+    if ome:
+        described["UUID"] = _uuid_of(array, described)
     large = min(array.shape[-2:]) >= _TILED_FROM
     with atomic_file(target) as stream:
         tifffile.imwrite(
@@ -250,6 +254,17 @@ def write(
             metadata=described,
         )
     return target
+
+
+def _uuid_of(array: NDArray[Any], described: Mapping[str, Any]) -> str:
+    """Return the identifier that OME asks for, made of the content.
+
+    One of chance would make equal results differ, and the usual kind holds the time and the
+    address of this computer's network card.
+    """
+    digest = hashlib.sha256(repr((array.dtype, array.shape, described)).encode())
+    digest.update(array.data)
+    return str(UUID(bytes=digest.digest()[:16], version=5))
 
 
 def _storable(array: NDArray[Any], labels: bool) -> NDArray[Any]:

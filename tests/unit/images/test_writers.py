@@ -229,7 +229,7 @@ def test_nifti_keeps_an_oblique_affine_and_drops_intensity_scaling(tmp_path: Pat
     np.testing.assert_array_equal(np.asarray(nibabel.load(path).dataobj), labels)
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".ome.zarr"])
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".nii.gz", ".png", ".ome.zarr"])
 def test_same_labels_same_bytes(suffix: str, tmp_path: Path) -> None:
     trees = []
     for name in ("a", "b"):
