@@ -70,12 +70,17 @@ class Tiles:
         return (int(found[0]) * edge, int(found[-1] + 1) * edge) if len(found) else (0, 0)
 
     def regions(self, marks: Marks) -> Iterator[tuple[slice, ...]]:
-        """Yield the box of each tile that is marked, in C order."""
+        """Yield the box of each tile that is marked, in C order; of all of them, whole rows."""
+        if marks.all():  # the pixels are in order then, and need not be sorted
+            marks = marks[..., :1]
+            edges = (*self.edges[:-1], self.shape[-1])
+        else:
+            edges = self.edges
         for tile in np.argwhere(marks).tolist():
-            starts = [index * edge for index, edge in zip(tile, self.edges, strict=True)]
+            starts = [index * edge for index, edge in zip(tile, edges, strict=True)]
             yield tuple(
                 slice(start, min(start + edge, n))
-                for start, edge, n in zip(starts, self.edges, self.shape, strict=True)
+                for start, edge, n in zip(starts, edges, self.shape, strict=True)
             )
 
     def marked(self, marks: Marks, places: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -126,17 +131,23 @@ def repainted(
             f"{predicted.shape}. Correct a copy of the prediction itself."
         )
     fresh, what = _painted_in(labels, tiles.regions(marks), predicted)
-    order = np.argsort(_flat(fresh, tiles.shape), kind="stable")
-    fresh, what = fresh[order], what[order]
+    flat = _flat(fresh, tiles.shape)
+    if not (flat[1:] > flat[:-1]).all():
+        order = np.argsort(flat, kind="stable")
+        fresh, what, flat = fresh[order], what[order], flat[order]
     # Sorted by the first axis: what lies far from the marks is not looked at.
     rows = slice(*np.searchsorted(known.places[:, 0], tiles.reach(marks)))
-    near, said = known.places[rows], known.values[rows]
+    near = known.places[rows]
+    said: NDArray[np.integer] = known.values[rows]
     again = tiles.marked(marks, near)
     if np.array_equal(near[again], fresh) and np.array_equal(said[again], what):
         return known
-    kept = near[~again]
-    at = np.searchsorted(_flat(kept, tiles.shape), _flat(fresh, tiles.shape))
-    near, said = np.insert(kept, at, fresh, axis=0), np.insert(said[~again], at, what)
+    kept, said = near[~again], said[~again]
+    if len(kept):
+        at = np.searchsorted(_flat(kept, tiles.shape), flat)
+        near, said = np.insert(kept, at, fresh, axis=0), np.insert(said, at, what)
+    else:
+        near, said = fresh, what
     before, after = slice(0, rows.start), slice(rows.stop, None)
     return known.with_pixels(
         np.concatenate([known.places[before], near, known.places[after]]),
