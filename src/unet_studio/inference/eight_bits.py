@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_studio.errors import BackendError
-from unet_studio.inference.silent_openvino import import_openvino
+from unet_studio.inference.silent_openvino import import_openvino, openvino_core
 
 _EDGES = {2: 256, 3: 64}
 _POLL_S = 0.05
@@ -69,7 +69,7 @@ def eight_bits(
         _run(scratch, name, [str(n) for n in (channels, *shape)], check)
         made = Path(scratch) / _MADE
         # Read as bytes: a file that is mapped could not be removed on Windows.
-        return openvino.Core().read_model(
+        return openvino_core().read_model(
             made.read_bytes(), openvino.Tensor(_bytes(made.with_suffix(".bin")))
         )
 

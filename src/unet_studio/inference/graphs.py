@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from unet_studio.inference.cache import cache_folder
-from unet_studio.inference.silent_openvino import import_openvino
+from unet_studio.inference.silent_openvino import import_openvino, openvino_core
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,15 +73,13 @@ def _folder(name: str) -> Path:
 
 def _read(folder: Path) -> Any:
     """Return the graph that a folder of the cache holds; None if it is not whole."""
-    openvino = import_openvino()
-
     try:
         sums = json.loads((folder / "sums.json").read_text(encoding="utf-8"))
         # No format of weights would notice a flipped bit.
         if sums != {name: _sum(folder / name) for name in _FILES}:
             return None
         os.utime(folder)  # used now: others go first
-        return openvino.Core().read_model(*(str(folder / name) for name in _FILES))
+        return openvino_core().read_model(*(str(folder / name) for name in _FILES))
     except (OSError, ValueError, RuntimeError):
         return None
 

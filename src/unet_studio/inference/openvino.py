@@ -28,7 +28,7 @@ from unet_studio.inference.fingerprint import digest_of
 from unet_studio.inference.graphs import keep_graph, kept_graph
 from unet_studio.inference.memory import is_out_of_memory
 from unet_studio.inference.precision import prepare
-from unet_studio.inference.silent_openvino import import_openvino
+from unet_studio.inference.silent_openvino import import_openvino, openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +44,7 @@ _converting = RLock()  # integers are made of what is converted first
 
 def runs_in(precision: str) -> bool:
     """Whether the processor computes in a precision, as OpenVINO sees it."""
-    openvino = import_openvino()
-
-    found = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return _CAPABILITIES[precision] in found
 
 
@@ -121,7 +119,7 @@ class OpenVinoNetwork:
             while len(self._requests) >= _KEPT_SHAPES:
                 del self._requests[next(iter(self._requests))]
             self._graph.reshape(openvino.PartialShape(list(shape)))
-            compiled = openvino.Core().compile_model(self._graph, "CPU", self._settings)
+            compiled = openvino_core().compile_model(self._graph, "CPU", self._settings)
             request = compiled.create_infer_request()
         self._requests[shape] = request  # the last used is last
         return request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -29,3 +30,13 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the ``openvino.Core`` of this process: the first one, which is kept to its end.
+
+    The first of them gives the calling thread another stack for signals, and the last one frees
+    it, in whichever thread that happens. The next signal, Ctrl+C say, would then end the process.
+    """
+    return import_openvino().Core()

@@ -1,5 +1,7 @@
 """OpenVINO says what torch says, stops when asked to, and fails in words."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -198,3 +200,21 @@ def test_nothing_is_reported_to_its_makers(tmp_path, network_watch):
         "assert 'openvino' in sys.modules\n"
     )
     assert network_watch.watched(code, tmp_path) == ["process ['-c']"]
+
+
+SIGNALLED = """
+import signal
+import numpy as np
+from unet_studio import segment
+signal.signal(signal.SIGINT, lambda *_: print("handled", flush=True))
+image = np.random.default_rng(0).integers(0, 255, (256, 256)).astype(np.uint8)
+for _ in range(2):  # the first one tries out every way to run the network
+    segment(image, "random:unet-tiny", axes="YX", device="cpu")
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_it_was_tried_out():
+    """It gives the thread another stack for signals, which must not be freed."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
