@@ -124,7 +124,7 @@ def test_a_scheduler_without_workers_is_told_of_and_waited_for(images, scheduler
     assert told[0] - began >= 5
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of Unix")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize(("deaths", "state"), [(2, "done"), (3, "failed")])
 def test_an_image_whose_worker_was_killed_is_tried_again(tmp_path, deaths, state):
     """A process is killed for real, each time beyond what dask itself puts up with."""
@@ -151,7 +151,7 @@ def test_an_image_whose_worker_was_killed_is_tried_again(tmp_path, deaths, state
     assert state == "done" or "the workers that did it died (KilledWorker)" in result.reason
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="process groups are of Unix")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_ctrl_c_in_a_terminal_says_one_line_whatever_workers_are_at(images, tmp_path):
     """A terminal interrupts all processes of a command, not the first alone."""
     recipe, out = save_recipe(RECIPE, tmp_path / "recipe.toml"), tmp_path / "out"
