@@ -12,12 +12,12 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_studio.events import CancelToken, Event, Started, Warned
+from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.volume import Volume
 from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
-from unet_studio.pipeline import drain, prepare
+from unet_studio.pipeline import prepare
 from unet_studio.recipe import ObjectsMethod
 from unet_studio.streaming_results import Places, StreamedSegmentation, write_results
 

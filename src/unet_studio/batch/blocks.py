@@ -22,7 +22,7 @@ from unet_studio.batch.results import stream_targets
 from unet_studio.batch.stages import failed, finish_streamed, open_item
 from unet_studio.batch.workers import Source, TaskToken, device_here, loaded_model
 from unet_studio.errors import Cancelled, SchedulerLost
-from unet_studio.events import Event, Started, TileDone, Warned
+from unet_studio.events import Event, Started, TileDone, Warned, drain
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.streaming import checked_method, decision_of, object_block
@@ -101,8 +101,6 @@ def do_blocks(
     ------
     Cancelled
     """
-    from unet_studio.pipeline import drain
-
     opened = open_item(task, job)
     if isinstance(opened, ItemResult):
         return opened

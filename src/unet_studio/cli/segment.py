@@ -23,6 +23,7 @@ from unet_studio.batch.results import (
 from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say
 from unet_studio.cli.flags import given_flags, linking_of, recipe_from, recipe_of
 from unet_studio.errors import ImageError
+from unet_studio.events import drain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,7 +228,7 @@ def segment_file(
     from unet_studio.images.readers import read_image
     from unet_studio.images.stacking import stack_channels
     from unet_studio.inference.plan import resolve
-    from unet_studio.pipeline import drain, segment_steps
+    from unet_studio.pipeline import segment_steps
     from unet_studio.streaming import segment_to_zarr_steps
 
     began = time.perf_counter()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unet_studio.axes import Axes
 from unet_studio.errors import RecipeError
+from unet_studio.events import drain
 from unet_studio.objects.cleaning import scan_order
 from unet_studio.objects.frames import frame_counted, label_frame, parts_of
 from unet_studio.objects.linking import Linker, Tracks
@@ -116,13 +117,8 @@ def run_objects(
         If the method or an option is unknown, an option is out of range, or
         the method can not work with what this model predicts.
     """
-    steps = run_objects_steps(prediction, method, check=check)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Labelling = end.value
-            return result
+    result: Labelling = drain(run_objects_steps(prediction, method, check=check))
+    return result
 
 
 def run_objects_steps(

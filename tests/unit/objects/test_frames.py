@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from unet_studio.axes import Axes
 from unet_studio.errors import Cancelled, OutputError
+from unet_studio.events import drain
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.prediction import Prediction
 from unet_studio.models.card import ModelCard
@@ -24,7 +25,7 @@ from unet_studio.objects.linking import Linker
 from unet_studio.objects.measurements import measure
 from unet_studio.objects.run import run_objects, run_objects_steps
 from unet_studio.objects.streamed import make_objects
-from unet_studio.pipeline import drain, relabel
+from unet_studio.pipeline import relabel
 from unet_studio.recipe import Linking, ObjectsMethod
 
 SHAPES = {"CYX": (60, 75), "CZYX": (9, 30, 34), "TCYX": (4, 48, 52), "TCZYX": (3, 7, 24, 26)}
