@@ -211,7 +211,7 @@ def _first(eye: Eye, prompts: Prompts, known: PlaneBox, size: float | None) -> A
     """Look from several distances and keep the most convincing answer."""
     if size is not None:
         answer = _answer(eye, prompts, eye.view(known.centre, max(size, known.longer)), None)
-        if _plausible(answer, eye.spec.edge):
+        if _plausible(answer):
             return answer
     views: list[View] = []
     looks: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -243,7 +243,7 @@ def _first_views(eye: Eye, known: PlaneBox, zooms: Sequence[float], required: bo
     return [view_around(known.centre, size, edge, eye.reader.steps) for size in sizes]
 
 
-def _plausible(answer: Answer, edge: int) -> bool:
+def _plausible(answer: Answer) -> bool:
     view = answer.looks[-1]
     fills = answer.mask.box.longer / view.size
     return FILLS / 2.5 <= fills <= FILLS * 2 and answer.confidence >= 0.5
