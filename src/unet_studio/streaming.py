@@ -19,7 +19,7 @@ from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import prepare
 from unet_studio.recipe import ObjectsMethod
-from unet_studio.streaming_results import Places, StreamedSegmentation, write_results
+from unet_studio.streaming_results import Places, StreamedSegmentation, write_stores
 
 if TYPE_CHECKING:
     from unet_studio.inference.decision import Decision
@@ -156,7 +156,7 @@ def segment_to_zarr_steps(
                 measure=recipe.measure, check=check,
             )  # fmt: skip
         made.warnings[:0] = notes
-        return (yield from write_results(prediction, made, labels, places, recipe.measure, check))
+        return (yield from write_stores(prediction, made, labels, places, recipe.measure, check))
 
 
 def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:

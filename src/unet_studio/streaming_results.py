@@ -92,7 +92,7 @@ class Places:
             check_target(path)
 
 
-def write_results(
+def write_stores(
     prediction: Prediction,
     made: MadeObjects,
     provisional: Any,
