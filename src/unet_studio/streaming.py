@@ -177,8 +177,11 @@ def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     """Return what the device can decide, where that is all that is wanted of it."""
     from unet_studio.objects.methods import METHODS, parse_options
 
-    averaged = plan.views or (plan.tiles.blend and plan.tiles.count > 1)
-    if averaged or plan.card.preparation is not None or plan.card.out_channels > _MOST_CLASSES:
+    if (
+        plan.averages
+        or plan.card.preparation is not None
+        or plan.card.out_channels > _MOST_CLASSES
+    ):
         return None
     support = METHODS.load(method.method).support
     return support.decision(parse_options(method)) if support is not None else None
