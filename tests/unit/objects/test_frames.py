@@ -225,6 +225,20 @@ def test_measuring_a_long_movie_can_be_stopped(monkeypatch):
         measure(made.labels, made.axes, check=check)
 
 
+def test_measuring_classes_on_the_disk_can_be_stopped():
+    block, asked = (20, 20), []
+    labelled = Grid(SHAPES["CYX"], block).size  # asked before each block; then it measures
+
+    def check():
+        asked.append(1)
+        if len(asked) > labelled:
+            raise Cancelled("stop")
+
+    method = ObjectsMethod(method="argmax", options={"min_probability": 0.0})
+    with pytest.raises(Cancelled):
+        from_disk(noise("CYX", "classes", 0), method, block, check=check)
+
+
 @pytest.mark.parametrize("shape", [(4096, 4096), (128, 512, 512), (5, 9000, 300), (1, 1), (0, 7)])
 def test_parts_cover_a_frame_once(shape):
     block = block_of(shape)
