@@ -27,6 +27,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from batch_scripts import BLOCKS, MEASURE, PURE, SCALE
 from measuring import machine
 
 # What each part measured, from which the page is made: a part is measured anew by itself.
@@ -34,48 +35,6 @@ KEPT = Path(__file__).parent / "results" / "batch.json"
 _DAMAGED = 5  # kinds
 _ROUNDS = 3  # of what is compared, in turns
 _SHOWN = (1, 5, 10, 15, 19)  # twentieths of all tasks after which memory is told
-_MEASURE = """
-import json, resource, sys, time
-from pathlib import Path
-import psutil
-from unet_studio import load_recipe, run_batch
-recipe, images, out, report, workers = sys.argv[1:]
-def main():
-    me, seen, times, began = psutil.Process(), [], [], time.perf_counter()
-    used, helpers = [], []
-    def note(result, so_far):
-        if int(workers) and not helpers:
-            helpers.extend(me.children(recursive=True))
-        seen.append(me.memory_info().rss)
-        times.append(time.perf_counter() - began)
-        used.append(time.process_time() + sum(sum(h.cpu_times()[:2]) for h in helpers))
-    done = run_batch(recipe, [images], out, on_result=note, workers=int(workers) or None)
-    facts = {"seconds": time.perf_counter() - began, "times": times, "rss": seen,
-             "done": done.done, "failed": len(done.failed),
-             "reasons": sorted({r.reason[:60] for r in done.failed})}
-    facts["used"] = used
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    facts["cpu"] = sum(u.ru_utime + u.ru_stime for u in used)
-    facts["peak"] = used[0].ru_maxrss * 1024
-    Path(report).write_text(json.dumps(facts))
-if __name__ == "__main__":
-    main()
-"""
-_PURE = """
-import json, sys, time
-from pathlib import Path
-from unet_studio import load_model, load_recipe, read_image, segment
-recipe, images, out, report, _ = sys.argv[1:]
-recipe = load_recipe(recipe)
-model = load_model(recipe.model)
-volumes = [read_image(p).read()[0] for p in sorted(Path(images).glob("*.tif"))]
-segment(volumes[0], model, axes="YX")
-began, used = time.perf_counter(), time.process_time()
-for volume in volumes:
-    segment(volume, model, axes="YX")
-Path(report).write_text(json.dumps({"seconds": time.perf_counter() - began,
-                                    "cpu": time.process_time() - used}))
-"""
 
 
 def options() -> argparse.Namespace:
@@ -95,51 +54,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/batch.md"))
     parser.add_argument("--kept", type=Path, default=KEPT)
     return parser.parse_args()
-
-
-_BLOCKS = """
-import json, resource, sys, time
-from pathlib import Path
-from unet_studio import load_recipe, run_batch
-recipe, image, out, report, workers = sys.argv[1:]
-def main():
-    began = time.perf_counter()
-    done = run_batch(recipe, [image], out, through_disk=True, workers=int(workers) or None,
-                     split_above=1 if int(workers) else 0)
-    assert done.done == 1, done.failed
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    facts = {"seconds": time.perf_counter() - began, "objects": done.objects,
-             "cpu": sum(u.ru_utime + u.ru_stime for u in used)}
-    Path(report).write_text(json.dumps(facts))
-if __name__ == "__main__":
-    main()
-"""
-_SCALE = """
-import json, sys, time
-from pathlib import Path
-import distributed, psutil
-from unet_studio.batch.crew import Crew
-from unet_studio.events import CancelToken
-def nothing(number):
-    return number
-def main():
-    count, me, rss = int(sys.argv[1]), psutil.Process(), []
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
-        host="127.0.0.1",
-    ) as cluster, distributed.Client(cluster) as client:
-        each = Crew(client, CancelToken()).each
-        assert list(each(nothing, range(1000))) == list(range(1000))
-        began = time.perf_counter()
-        for number, done in enumerate(each(nothing, range(count))):
-            assert done == number
-            if number % (count // 20) == 0:
-                rss.append(me.memory_info().rss)
-        seconds = time.perf_counter() - began
-    Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds, "rss": rss}))
-if __name__ == "__main__":
-    main()
-"""
 
 
 def make_images(folder: Path, count: int, edge: int, damaged: int = 0) -> Path:
@@ -203,7 +117,7 @@ def many(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     images = make_images(work / "many", args.files, 256, damaged=10)
     # A small network: what is measured here does not depend on it, and the run stays short.
     recipe.write_text(f"model = {json.dumps(args.many_model)}\n")
-    facts = child(_MEASURE, recipe, images, work / "many_out")
+    facts = child(MEASURE, recipe, images, work / "many_out")
     seconds, spent, code = command_line("batch", recipe, images, "-o", work / "many_out")
     rss = np.array(facts["rss"], float)
     tail = rss[len(rss) // 5 :]
@@ -235,7 +149,7 @@ def single(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
         for number, path in enumerate(sorted(images.glob("*.tif"))[: args.single_files]):
             out = folder / f"single{number}"
             each.append(command_line("segment", path, "-m", model, "-o", out)[1])
-        used = child(_MEASURE, recipe, images, folder / "out")["used"]
+        used = child(MEASURE, recipe, images, folder / "out")["used"]
         rate = (used[-1] - used[0]) / (len(used) - 1)
         whole, alone = used[0] + rate * (args.files - 1), statistics.median(each)
         rows.append(
@@ -252,8 +166,8 @@ def overhead(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     images = make_images(work / "larger", args.overhead_files, 512)
     count, more, wall, each = args.overhead_files, [], [], []
     for turn in range(_ROUNDS):
-        pure = child(_PURE, recipe, images, work / "pure_out")
-        full = child(_MEASURE, recipe, images, work / f"larger_out{turn}")
+        pure = child(PURE, recipe, images, work / "pure_out")
+        full = child(MEASURE, recipe, images, work / f"larger_out{turn}")
         each.append(1000 * pure["cpu"] / count)
         # From the first result to the last: neither model nor first forward pass.
         for found, part, whole in ((more, "used", "cpu"), (wall, "times", "seconds")):
@@ -274,8 +188,8 @@ def workers(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     images = make_images(work / "workers", args.worker_files, 256)
     one, two = [], []
     for turn in range(_ROUNDS - 1):
-        one.append(child(_MEASURE, recipe, images, work / f"w1{turn}", 1))
-        two.append(child(_MEASURE, recipe, images, work / f"w2{turn}", 2))
+        one.append(child(MEASURE, recipe, images, work / f"w1{turn}", 1))
+        two.append(child(MEASURE, recipe, images, work / f"w2{turn}", 2))
     for folder in ("w20", "w21"):
         _same_labels(work / "w10", work / folder)
 
@@ -301,7 +215,7 @@ def workers(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
 def large(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     """Measure one large OME-Zarr."""
     _large_image(work, args.edge)
-    one = child(_MEASURE, recipe, work / "large", work / "large_out")
+    one = child(MEASURE, recipe, work / "large", work / "large_out")
     name = f"OME-Zarr of {args.edge:,}²"
     return [
         f"| {name} through the batch: done, wall time, peak RSS | "
@@ -330,14 +244,10 @@ def blocks(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     recipe.write_text(recipe.read_text() + 'precision = "float32"\nbackend = "torch"\n')
     made = {}
     for count in (0, 2):
-        script, report = work / "blocks.py", work / f"blocks{count}.json"
-        script.write_text(_BLOCKS)
         out = work / f"blocks_out{count}"
-        subprocess.run(
-            [sys.executable, script, recipe, image, out, report, str(count)], check=True
-        )
+        facts = child(BLOCKS, recipe, image, out, count)
         (store,) = out.glob("*_labels.ome.zarr")
-        made[count] = json.loads(report.read_text()), zarr.open_array(str(store / "0"), mode="r")
+        made[count] = facts, zarr.open_array(str(store / "0"), mode="r")
     (one, alone), (many, shared) = made[0], made[2]
     if not all(
         np.array_equal(alone[..., y : y + 512, :], shared[..., y : y + 512, :])
@@ -356,7 +266,7 @@ def blocks(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
 def scale(work: Path, recipe: Path, args: argparse.Namespace) -> list[str]:
     """Measure what handing out very many tasks costs, the tasks themselves doing nothing."""
     script, report = work / "scale.py", work / "scale.json"
-    script.write_text(_SCALE)
+    script.write_text(SCALE)
     subprocess.run([sys.executable, script, str(args.tasks), report], check=True)
     facts = json.loads(report.read_text())
     rss = facts["rss"]

@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "ids in 16 bits",
         "the 65,536th object becomes background",
-        "objects/run.py",
+        "images/label_types.py",
         "if 0 <= max_id <= np.iinfo(candidate).max:",
         "if 0 <= max_id:",
         ("unit/objects/test_run.py",),

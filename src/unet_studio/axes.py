@@ -8,7 +8,7 @@ three want different treatment, so :class:`AmbiguousAxes` asks instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -144,13 +144,23 @@ class Axes:
         """Return canonical axes that include a channel axis."""
         if "C" in self:
             return self.canonical
-        return replace(
-            self,
-            names=self.names + "C",
-            scale=(*self.scale, 1.0),
-            translate=(*self.translate, 0.0),
-            units=(*self.units, PIXEL),
-        ).canonical
+        return self.with_names(self.names + "C").canonical
+
+    def with_names(self, names: str) -> Axes:
+        """Return axes called ``names``, with what is known of those of the same letter.
+
+        Parameters
+        ----------
+        names : str
+            One letter per dimension. One that is new gets a step of 1 pixel, at 0.
+        """
+        place = {letter: i for i, letter in enumerate(self.names)}
+        return Axes(
+            names,
+            tuple(self.scale[place[a]] if a in place else 1.0 for a in names),
+            tuple(self.translate[place[a]] if a in place else 0.0 for a in names),
+            tuple(self.units[place[a]] if a in place else PIXEL for a in names),
+        )
 
     def voxel_size(self, names: str | None = None) -> tuple[float, ...]:
         """Return the step along the spatial axes (or ``names``), in their units."""

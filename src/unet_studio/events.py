@@ -7,7 +7,7 @@ the window in napari's activity dock; neither is known here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,25 @@ def steps_done(steps: Generator[tuple[int, int], None, Any]) -> Generator[Event,
             return stop.value
         if total > 1:
             yield TileDone(done, total)
+
+
+def drain(steps: Generator[Any, None, Any], on_event: Callable[[Any], None] | None = None) -> Any:
+    """Run a generator to its end and return its result.
+
+    Parameters
+    ----------
+    steps : generator
+        Of events, or of anything else that tells how far it is.
+    on_event : callable, optional
+        Called with each thing that it yields.
+    """
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        if on_event is not None:
+            on_event(event)
 
 
 class CancelToken:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unet_studio.axes import Axes, rearrange
 from unet_studio.errors import RecipeError
-from unet_studio.events import CancelToken, Event, Started, Warned, steps_done
+from unet_studio.events import CancelToken, Event, Started, Warned, drain, steps_done
 from unet_studio.images.volume import Volume, as_volume
 from unet_studio.inference.plan import resolve
 from unet_studio.inference.prediction import Prediction
@@ -274,19 +274,6 @@ def predict(
     )
     result: Prediction = drain(steps, on_event)
     return result
-
-
-def drain(
-    steps: Generator[Event, None, Any], on_event: Callable[[Event], None] | None = None
-) -> Any:
-    """Run a generator of events to its end and return its result."""
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        if on_event is not None:
-            on_event(event)
 
 
 def prepare(

@@ -12,14 +12,14 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_studio.events import CancelToken, Event, Started, Warned
+from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.volume import Volume
 from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
-from unet_studio.pipeline import drain, prepare
+from unet_studio.pipeline import prepare
 from unet_studio.recipe import ObjectsMethod
-from unet_studio.streaming_results import Places, StreamedSegmentation, write_results
+from unet_studio.streaming_results import Places, StreamedSegmentation, write_stores
 
 if TYPE_CHECKING:
     from unet_studio.inference.decision import Decision
@@ -156,7 +156,7 @@ def segment_to_zarr_steps(
                 measure=recipe.measure, check=check,
             )  # fmt: skip
         made.warnings[:0] = notes
-        return (yield from write_results(prediction, made, labels, places, recipe.measure, check))
+        return (yield from write_stores(prediction, made, labels, places, recipe.measure, check))
 
 
 def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
@@ -177,8 +177,11 @@ def decision_of(method: ObjectsMethod, plan: RunPlan) -> Decision | None:
     """Return what the device can decide, where that is all that is wanted of it."""
     from unet_studio.objects.methods import METHODS, parse_options
 
-    averaged = plan.views or (plan.tiles.blend and plan.tiles.count > 1)
-    if averaged or plan.card.preparation is not None or plan.card.out_channels > _MOST_CLASSES:
+    if (
+        plan.averages
+        or plan.card.preparation is not None
+        or plan.card.out_channels > _MOST_CLASSES
+    ):
         return None
     support = METHODS.load(method.method).support
     return support.decision(parse_options(method)) if support is not None else None

@@ -13,6 +13,7 @@ import numpy as np
 from unet_studio.axes import Axes
 from unet_studio.errors import OutputError
 from unet_studio.events import Event, Started
+from unet_studio.images.label_types import smallest_label_dtype
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.writers import remove_files, remove_records
 from unet_studio.images.zarr_marker import is_ours
@@ -91,7 +92,7 @@ class Places:
             check_target(path)
 
 
-def write_results(
+def write_stores(
     prediction: Prediction,
     made: MadeObjects,
     provisional: Any,
@@ -119,7 +120,6 @@ def write_results(
     import zarr
 
     from unet_studio.inference.record import with_objects
-    from unet_studio.objects.run import smallest_label_dtype
 
     target, probabilities = places.target, places.probabilities
     write = partial(write_chunked, check=check, each=each)

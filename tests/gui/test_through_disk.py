@@ -261,18 +261,18 @@ def test_cancel_leaves_nothing_in_the_folder(open_studio, run, folder, monkeypat
 
 
 def test_cancelled_after_the_end_it_says_what_is_there(open_studio, run, folder, monkeypatch):
-    import unet_studio.cli.segment as segment_module
+    import unet_studio.batch.results as results_module
 
     viewer, studio = open_studio()
     viewer.add_image(cells(), name="cells")
     studio.tab.disk.box.setChecked(True)
-    plain = segment_module.write_tables
+    plain = results_module.write_tables
 
     def late(*arguments):
         studio.tab.runner._job.token.cancel()
         return plain(*arguments)
 
-    monkeypatch.setattr(segment_module, "write_tables", late)
+    monkeypatch.setattr(results_module, "write_tables", late)
     run(studio)
     assert len(viewer.layers) == 1
     assert f"stays in {folder / 'cells_labels.ome.zarr'}" in studio.tab.summary.text()

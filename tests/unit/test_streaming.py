@@ -14,7 +14,7 @@ import zarr
 from unet_studio import as_volume, read_image, segment, segment_to_zarr
 from unet_studio import streaming as streaming_module
 from unet_studio.errors import Cancelled, OutputError, RecipeError
-from unet_studio.events import CancelToken, TileDone, Warned
+from unet_studio.events import CancelToken, TileDone, Warned, drain
 from unet_studio.images.zarr_marker import MARKER, is_complete
 from unet_studio.models.presets import new_model
 
@@ -87,7 +87,7 @@ def test_zarr_in_and_probabilities_out(tmp_path, small_blocks, field):
     steps = streaming_module.segment_to_zarr_steps(
         volume, recipe, tmp_path / "l.ome.zarr", probabilities=kept
     )
-    result = streaming_module.drain(steps)
+    result = drain(steps)
     expected = segment(volume, **OPTIONS)
     np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
     stored = read_image(kept).read()

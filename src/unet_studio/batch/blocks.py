@@ -22,11 +22,11 @@ from unet_studio.batch.results import stream_targets
 from unet_studio.batch.stages import failed, finish_streamed, open_item
 from unet_studio.batch.workers import Source, TaskToken, device_here, loaded_model
 from unet_studio.errors import Cancelled, SchedulerLost
-from unet_studio.events import Event, Started, TileDone, Warned
+from unet_studio.events import Event, Started, TileDone, Warned, drain
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.streaming import checked_method, decision_of, object_block
-from unet_studio.streaming_results import Places, StreamedSegmentation, write_results
+from unet_studio.streaming_results import Places, StreamedSegmentation, write_stores
 
 if TYPE_CHECKING:
     from unet_studio.axes import Axes
@@ -42,7 +42,7 @@ _here = threading.local()
 
 
 @dataclass(frozen=True)
-class Order:
+class ImageWork:
     """What every worker has to know of an image.
 
     Attributes
@@ -101,22 +101,20 @@ def do_blocks(
     ------
     Cancelled
     """
-    from unet_studio.pipeline import drain
-
     opened = open_item(task, job)
     if isinstance(opened, ItemResult):
         return opened
     source = Source(task.item.path, job.recipe.axes, task.item.series)
-    order = Order(source, job.recipe, job.model_sha256, spread)
+    work = ImageWork(source, job.recipe, job.model_sha256, spread)
     try:
         target, kept = stream_targets(task.target, opened.volume.metadata, job.probabilities)
         beside = task.target if task.inside is not None else None
         places = Places(task.inside or target, kept, beside, opened.key)
-        steps = segment_by_blocks_steps(order, places, each, token)
+        steps = segment_by_blocks_steps(work, places, each, token)
         result = drain(steps, on_event)
         if result is None:
             return None
-        result = _with_intensities(result, order, each)
+        result = _with_intensities(result, work, each)
         return finish_streamed(opened, job, result, target, kept)
     except (Cancelled, SchedulerLost):
         raise
@@ -125,13 +123,13 @@ def do_blocks(
 
 
 def segment_by_blocks_steps(
-    order: Order, places: Places, each: Each, token: CancelToken
+    work: ImageWork, places: Places, each: Each, token: CancelToken
 ) -> Generator[Event, None, StreamedSegmentation | None]:
     """Do what :func:`unet_studio.streaming.segment_to_zarr_steps` does, by many.
 
     Parameters
     ----------
-    order : Order
+    work : ImageWork
     places : Places
     each : callable
     token : CancelToken
@@ -152,7 +150,7 @@ def segment_by_blocks_steps(
     places.check()
     yield Started("measuring intensities")
     wanted = places.probabilities is not None
-    ((surveyed, method, notes),) = each(partial(survey_image, order), [wanted])
+    ((surveyed, method, notes),) = each(partial(survey_image, work), [wanted])
     if surveyed.constant:
         return None
     plan = surveyed.plan
@@ -161,30 +159,30 @@ def segment_by_blocks_steps(
         if warning := shortage_of_disk(plan, scratch, classes=decided):
             yield Warned(warning)
         yield from (Warned(text) for text in (*surveyed.warnings, *notes))
-        prediction = yield from _predict(order, surveyed, scratch / "tiles", each)
+        prediction = yield from _predict(work, surveyed, scratch / "tiles", each)
         shape = prediction.probabilities.shape
         labels: Any
         if prediction.kind == "classes":
             labels = prediction.probabilities
             made = yield from take_classes(
                 prediction, method, block=object_block(shape, plan),
-                measure=order.recipe.measure, check=check, each=each,
+                measure=work.recipe.measure, check=check, each=each,
             )  # fmt: skip
         else:
             made, labels = yield from make_objects_spread(
                 prediction, method, scratch / "objects", block=object_block(shape, plan),
-                measure=order.recipe.measure, each=each,
+                measure=work.recipe.measure, each=each,
             )  # fmt: skip
         made.warnings[:0] = notes
         return (
-            yield from write_results(
-                prediction, made, labels, places, order.recipe.measure, check, each
+            yield from write_stores(
+                prediction, made, labels, places, work.recipe.measure, check, each
             )
         )
 
 
 def _predict(
-    order: Order, surveyed: Survey, folder: Path, each: Each
+    work: ImageWork, surveyed: Survey, folder: Path, each: Each
 ) -> Generator[Event, None, Prediction]:
     """Predict all tiles into a folder."""
     from unet_studio.inference.decision import Decision
@@ -196,28 +194,28 @@ def _predict(
     plan = surveyed.plan
     yield Started("predicting", plan.tile_count)
     painted = []
-    for done in each(partial(predict_tiles, order, surveyed, folder), range(surveyed.batches)):
+    for done in each(partial(predict_tiles, work, surveyed, folder), range(surveyed.batches)):
         painted.append(done)
         yield TileDone(min(len(painted) * plan.batch, plan.tile_count), plan.tile_count)
     mosaic = Mosaic(folder, plan, classes=isinstance(surveyed.keep, Decision))
     seconds = time.perf_counter() - began
-    return mosaic_prediction(mosaic, surveyed, order.model(), painted, seconds)
+    return mosaic_prediction(mosaic, surveyed, work.model(), painted, seconds)
 
 
-def survey_image(order: Order, probabilities: bool) -> tuple[Survey, ObjectsMethod, list[str]]:
+def survey_image(work: ImageWork, probabilities: bool) -> tuple[Survey, ObjectsMethod, list[str]]:
     """Settle how an image is done, on a worker.
 
     Parameters
     ----------
-    order : Order
+    work : ImageWork
     probabilities : bool
         Whether they are wanted, and not only what is made of them.
     """
     from unet_studio.inference.plan import resolve
     from unet_studio.inference.spread import survey
 
-    volume, model = order.source.volume(), order.model()
-    recipe = order.recipe.model_copy(update={"device": order.device()})
+    volume, model = work.source.volume(), work.model()
+    recipe = work.recipe.model_copy(update={"device": work.device()})
     plan = resolve(recipe, model.card, volume.info, streamed=True)
     method, notes = checked_method(recipe, plan)
     decision = None if probabilities else decision_of(method, plan)
@@ -227,15 +225,15 @@ def survey_image(order: Order, probabilities: bool) -> tuple[Survey, ObjectsMeth
 
 
 def predict_tiles(
-    order: Order, surveyed: Survey, folder: Path, number: int
+    work: ImageWork, surveyed: Survey, folder: Path, number: int
 ) -> tuple[int, tuple[str, ...]]:
     """Predict a batch of tiles into a folder, on a worker."""
     known: tuple[str, TilePainter, TaskToken] | None = getattr(_here, "painter", None)
     if known is None or known[0] != str(folder):
         from unet_studio.inference.spread import TilePainter
 
-        volume, model, token = order.source.volume(), order.model(), TaskToken()
-        painter = TilePainter(volume, model, surveyed, order.device(), token)
+        volume, model, token = work.source.volume(), work.model(), TaskToken()
+        painter = TilePainter(volume, model, surveyed, work.device(), token)
         _here.painter = known = str(folder), painter, token
     _, painter, token = known
     token.take_up()
@@ -243,15 +241,15 @@ def predict_tiles(
 
 
 def _with_intensities(
-    result: StreamedSegmentation, order: Order, each: Each
+    result: StreamedSegmentation, work: ImageWork, each: Each
 ) -> StreamedSegmentation:
     from unet_studio.objects.intensities import join_intensities, regions_of
 
     if not result.measurements:
         return result
     regions = regions_of(result.labels, result.axes)
-    parts = each(partial(sum_part, order.source, (result.labels, result.axes)), regions)
-    channels = order.source.volume().info.channels
+    parts = each(partial(sum_part, work.source, (result.labels, result.axes)), regions)
+    channels = work.source.volume().info.channels
     table = join_intensities(result.measurements, channels, parts)
     return replace(result, measurements=table)
 

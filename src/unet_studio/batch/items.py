@@ -49,7 +49,7 @@ class Item:
 
 
 @dataclass
-class Found:
+class FoundItems:
     """What was found.
 
     Attributes
@@ -70,7 +70,7 @@ class Found:
     parts: int = 0
 
 
-def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
+def find_items(inputs: Sequence[Path | str], output: Path) -> FoundItems:
     """Find the images among files, folders, globs and lists.
 
     Folders are descended into, links followed once. Their tree is mirrored, and that of files
@@ -93,7 +93,7 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     ImageError
         If an input does not exist, a glob fits nothing, or there is no image at all.
     """
-    found = Found()
+    found = FoundItems()
     paths = expand(inputs, output, found.problems)
     kinds = {p: _kind(p, found.problems) for p in paths}
     roots = [p for p, kind in kinds.items() if kind == "folder"]
@@ -126,7 +126,7 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> Found:
     return found
 
 
-def _take_once(together: dict[Path, frozenset[str]], found: Found) -> None:
+def _take_once(together: dict[Path, frozenset[str]], found: FoundItems) -> None:
     """Leave out the files of an OME-TIFF that would give the images of another one again."""
     parts: set[str] = set()
     for path in sorted(together):
@@ -174,7 +174,7 @@ def _root_names(roots: Sequence[Path]) -> dict[Path, str]:
 
 
 def _below(
-    root: Path, prefix: tuple[str, ...], output: Path, found: Found
+    root: Path, prefix: tuple[str, ...], output: Path, found: FoundItems
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield what may be images below a folder, each with its mirrored folder."""
     own = os.path.realpath(output)
@@ -201,7 +201,7 @@ def _below(
         waiting += reversed(below)
 
 
-def _without_results(files: Sequence[Path], found: Found) -> list[Path]:
+def _without_results(files: Sequence[Path], found: FoundItems) -> list[Path]:
     """Leave out the results of earlier runs among files that were named, and count them."""
     ours = {path for path in files if path.suffix == RECORD and is_record(path)}
     for folder in {path.parent for path in files}:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_studio.batch.inside import check_name, place_inside
-from unet_studio.batch.items import Found, find_items
+from unet_studio.batch.items import FoundItems, find_items
 from unet_studio.batch.job import ItemResult, Job, Task, finished_record
 from unet_studio.batch.keys import recipe_key
 from unet_studio.batch.manifest import MANIFEST, append_line
@@ -78,7 +78,7 @@ class BatchPlan:
     """What a batch will read and write."""
 
     tasks: list[Task]
-    found: Found
+    found: FoundItems
 
 
 def plan_batch(

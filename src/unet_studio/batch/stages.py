@@ -26,7 +26,8 @@ from unet_studio.batch.results import (
     write_results,
     write_tables,
 )
-from unet_studio.events import CancelToken, Event
+from unet_studio.errors import Cancelled
+from unet_studio.events import CancelToken, Event, drain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,10 +125,8 @@ def predict_item(
     on_event: Callable[[Event], None] | None = None,
 ) -> Predicted | Result:
     """Run the network. What does not fit into memory is done to its end, through the disk."""
-    from unet_studio.errors import Cancelled
     from unet_studio.inference.plan import resolve
     from unet_studio.inference.predictor import predict_steps
-    from unet_studio.pipeline import drain
 
     try:
         plan = resolve(job.recipe, model.card, opened.volume.info)
@@ -148,7 +147,6 @@ def _streamed(
     token: CancelToken,
     on_event: Callable[[Event], None] | None,
 ) -> Result:
-    from unet_studio.pipeline import drain
     from unet_studio.streaming import segment_to_zarr_steps
 
     task, volume = opened.task, opened.volume
@@ -197,7 +195,6 @@ def finish_item(predicted: Predicted, job: Job, token: CancelToken) -> Result:
     Cancelled
         If the token was set before anything was written.
     """
-    from unet_studio.errors import Cancelled
     from unet_studio.pipeline import relabel
 
     opened = predicted.opened

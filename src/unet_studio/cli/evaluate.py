@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from unet_studio.objects.evaluation import ClassScores, Scores
 
 _LABELS_SUFFIX = "_labels"
-COULD_NOT_START = 1
 
 
 class _Report:
@@ -56,11 +55,7 @@ def evaluate_command(
 
     Exit codes: 0 all compared, 1 could not start, 2 some pairs failed (they are named).
     """
-    try:
-        pairs, lonely = find_pairs(labels, truth)
-    except UNetStudioError as error:
-        complain(str(error))
-        raise typer.Exit(COULD_NOT_START) from None
+    pairs, lonely = find_pairs(labels, truth)
     report = _Report(failed=dict(lonely))
     for name, (found, real) in pairs.items():
         try:

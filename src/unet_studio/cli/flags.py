@@ -81,6 +81,24 @@ def channel_numbers(channels: str | None) -> tuple[int, ...] | None:
         ) from None
 
 
+def named_values(texts: list[str], example: str = "") -> dict[str, str]:
+    """Return what was typed as ``--set NAME=VALUE``, by name.
+
+    Raises
+    ------
+    RecipeError
+        If a text has no "=".
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            such = f", {example}" if example else ""
+            raise RecipeError(f"--set {text!r} should read NAME=VALUE{such}.")
+        values[name.strip()] = value.strip()
+    return values
+
+
 def linking_of(
     link: bool, min_overlap: float | None, max_gap: int | None
 ) -> dict[str, Any] | None:
@@ -134,11 +152,7 @@ def _objects_values(method: str | None, options: list[str], card: ModelCard) -> 
     own = card.default_objects
     given: dict[str, Any] = dict(own.options) if method in (None, own.method) else {}
     method = method or own.method
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {text!r} should read NAME=VALUE, such as min_size=30.")
-        given[key.strip()] = value.strip()
+    given |= named_values(options, "such as min_size=30")
     # Text becomes numbers here, and a wrong name or value is refused before any work.
     parsed = parse_options(ObjectsMethod(method=method, options=given))
     return {"method": method, "options": parsed.model_dump(mode="json"), "link": own.link}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +11,15 @@ from rich.table import Table
 
 from unet_studio.cli.console import download_progress, out, say, warn
 from unet_studio.cli.export import export_command
-from unet_studio.models.per_axis import in_words
+from unet_studio.cli.flags import named_values
+from unet_studio.models.describing import (
+    describe,
+    describe_file,
+    describe_offer,
+    input_in_words,
+)
 
 if TYPE_CHECKING:
-    from unet_studio.models.card import ModelCard
     from unet_studio.models.catalogue import CatalogueEntry
     from unet_studio.models.fetching import Offer
     from unet_studio.models.importing import Imported
@@ -27,7 +31,6 @@ models_app = typer.Typer(
 models_app.command("export")(export_command)
 
 _NAME_HELP = "What to call it."
-_ORIGINS = {"bundled": "came with U-Net Studio", "store": "a file put into the folder"}
 
 
 @models_app.command("list")
@@ -116,7 +119,7 @@ def fetch_command(
             entry,
             name=rename,
             replace_existing=replace,
-            options=_choices(options or []),
+            options=named_values(options or []),
             tell=tell,
         )
     _report(imported)
@@ -145,7 +148,7 @@ def import_command(
             path,
             name=name,
             importer=kind,
-            options=_choices(options or []),
+            options=named_values(options or []),
             replace=replace,
             tell=tell,
         )
@@ -176,92 +179,6 @@ def folder_command() -> None:
     typer.echo(str(make_models_folder()))
 
 
-def describe(entry: ModelEntry) -> dict[str, str]:
-    """Return what a user wants to know of a model, as words."""
-    card = entry.card
-    from unet_studio.images.preparation import preparation_in_words
-
-    voxel = "any" if card.voxel_size is None else " × ".join(f"{v:g} µm" for v in card.voxel_size)
-    method = card.default_objects
-    facts = {
-        "name": entry.name,
-        "file": str(entry.path),
-        "description": card.description,
-        "finds": f"{', '.join(card.classes)} ({card.representation})",
-        "input": _input(card),
-        "dimensions": f"{card.ndim}D",
-        "architecture": f"{card.architecture} {json.dumps(card.options)}",
-        "parameters": f"{card.parameters:,}",
-        "normalisation": f"{card.normalisation.method} {json.dumps(card.normalisation.options)}",
-        "preparation": "" if card.preparation is None else preparation_in_words(card.preparation),
-        "pixel size in training": voxel,
-        "patch in training": f"{in_words(card.patch)} px",
-        "padding": f"to multiples of {in_words(card.stride)} px",
-        "tiles": (
-            f"exact with a halo of {in_words(card.halo)} px"
-            if card.tile_invariant and card.halo is not None
-            else "blended (the network sees the whole image at once)"
-        ),
-        "objects": f"{method.method} {json.dumps(method.options)}",
-        "licence": card.licence,
-        "authors": card.authors,
-        "training data": card.training_data,
-        "citation": card.citation,
-        "notes": " ".join(card.notes),
-    }
-    return {key: value for key, value in facts.items() if value}
-
-
-def describe_file(entry: ModelEntry, *, largest: int | None = None) -> dict[str, str]:
-    """Return what is known of a model's file: origin, size, hash, since when.
-
-    Parameters
-    ----------
-    entry : ModelEntry
-    largest : int, optional
-        A larger file, in bytes, is not read for its hash; the recorded one is given.
-    """
-    from unet_studio.images.limits import readable_size
-    from unet_studio.models.ledger import read_record
-    from unet_studio.models.partial import file_sha256
-
-    record, size = read_record(entry.path), entry.path.stat().st_size
-    if largest is None or size <= largest:
-        now = file_sha256(entry.path)
-    else:
-        now = record.sha256 if record is not None else ""
-    facts = {
-        "origin": _ORIGINS.get(entry.origin, ""),
-        "size": readable_size(size),
-        "SHA-256": now,
-    }
-    if record is not None:
-        facts["origin"] = record.source
-        facts["was"] = record.kind
-        facts["here since"] = record.added
-        if record.sha256 != now:
-            facts["changed"] = f"yes: it was {record.sha256} when it came or was first used"
-    return {key: value for key, value in facts.items() if value}
-
-
-def describe_offer(entry: CatalogueEntry) -> dict[str, str]:
-    """Return what is known of a model that can be fetched."""
-    from unet_studio.images.limits import readable_size
-    from unet_studio.models.fetching import address_of
-
-    facts = {
-        "name": entry.name,
-        "here": "no; it can be fetched",
-        "finds": entry.finds,
-        "licence": entry.licence,
-        "page": entry.source,
-        "address": address_of(entry)[0],
-        "size": f"about {readable_size(entry.size)}" if entry.size else "unknown",
-        "SHA-256": entry.sha256 or (f"{entry.sha256_start}…" if entry.sha256_start else ""),
-    }
-    return {key: value for key, value in facts.items() if value}
-
-
 def announce(what: Offer) -> str:
     """Return in one line what a fetch will do."""
     from unet_studio.images.limits import readable_size
@@ -282,7 +199,7 @@ def _table(entries: list[ModelEntry]) -> Table:
         table.add_row(
             escape(entry.name),
             escape(", ".join(card.classes)),
-            _input(card),
+            input_in_words(card),
             f"{card.ndim}D",
             f"{card.parameters:,}",
             escape(card.licence),
@@ -316,24 +233,3 @@ def _report(imported: Imported) -> None:
     say(f"Model {entry.name!r} is ready ({entry.path}). Use it with --model {entry.name!r}.")
     if entry.card.licence == "unknown":
         warn("its licence is not stated; ask where it comes from before you publish with it.")
-
-
-def _choices(options: list[str]) -> dict[str, str]:
-    from unet_studio.errors import RecipeError
-
-    choices = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {text!r} should read NAME=VALUE.")
-        choices[key.strip()] = value.strip()
-    return choices
-
-
-def _input(card: ModelCard) -> str:
-    if card.clicks is not None:
-        return "clicks"
-    if card.colour:
-        return "grey or RGB"
-    count = card.in_channels
-    return f"{count} channel{'s' * (count != 1)}"

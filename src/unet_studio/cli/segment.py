@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +22,7 @@ from unet_studio.batch.results import (
 from unet_studio.cli.console import SOME_FAILED, complain, progress_of, say
 from unet_studio.cli.flags import given_flags, linking_of, recipe_from, recipe_of
 from unet_studio.errors import ImageError
+from unet_studio.events import drain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,10 +227,11 @@ def segment_file(
     from unet_studio.images.readers import read_image
     from unet_studio.images.stacking import stack_channels
     from unet_studio.inference.plan import resolve
-    from unet_studio.pipeline import drain, segment_steps
+    from unet_studio.pipeline import segment_steps
     from unet_studio.streaming import segment_to_zarr_steps
 
     began = time.perf_counter()
+    extra = {"further_inputs": [str(path) for path in further]} if further else None
     volume = read_image(source, recipe.axes)
     if further:
         volume = stack_channels([volume, *(read_image(path, recipe.axes) for path in further)])
@@ -238,23 +239,15 @@ def segment_file(
         if through_disk or resolve(recipe, model.card, volume.info).needs_streaming:
             target, kept = stream_targets(target, volume.metadata, probabilities)
             steps = segment_to_zarr_steps(volume, recipe, target, model=model, probabilities=kept)
-            streamed: StreamedSegmentation = _told(drain(steps, draw), further)
-            streamed = with_intensities(streamed, volume)
-            files = write_tables(streamed, target, source, target, kept)
+            streamed: StreamedSegmentation = with_intensities(drain(steps, draw), volume)
+            files = write_tables(streamed, target, source, target, kept, extra=extra)
             return Outcome(files, words_of(streamed), time.perf_counter() - began)
-        held = segment_steps(volume, recipe, model=model)
-        result: Segmentation = _told(drain(held, draw), further)
-    result = with_intensities(result, volume)
-    files = write_results(result, target, volume.metadata, source, probabilities=probabilities)
+        held: Segmentation = drain(segment_steps(volume, recipe, model=model), draw)
+    result = with_intensities(held, volume)
+    files = write_results(
+        result, target, volume.metadata, source, probabilities=probabilities, extra=extra
+    )
     return Outcome(files, words_of(result), time.perf_counter() - began)
-
-
-def _told(result: Any, further: Sequence[Path]) -> Any:
-    """Name the files of further channels in the record."""
-    if not further:
-        return result
-    record = {**result.record, "further_inputs": [str(path) for path in further]}
-    return replace(result, record=record)
 
 
 def find_images(paths: Sequence[Path]) -> tuple[list[Path], int]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unet_studio.clicks.prompts import Patch, Pixel, PlaneBox, patch_of
+from unet_studio.clicks.prompts import Patch, Pixel, box_at, patch_of
 
 GROWN = "grown around a positive click"
 CUT = "cut around a negative click"
@@ -180,7 +180,7 @@ def _placed(
 ) -> NDArray[np.bool_] | None:
     if start is None:
         return None
-    return start.within(PlaneBox(top, left, top + shape[0], left + shape[1])).astype(bool)
+    return start.within(box_at(top, left, shape)).astype(bool)
 
 
 def _pieces(

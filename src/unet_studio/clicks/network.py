@@ -128,7 +128,7 @@ class ClickNetwork:
 def _why_not_there(error: BaseException, device: torch.device) -> str | None:
     """Return why a GPU can not do what a CPU can; None if an error says nothing of that."""
     from unet_studio.inference.devices import lacking
-    from unet_studio.inference.memory import is_out_of_memory
+    from unet_studio.inference.out_of_memory import is_out_of_memory
 
     if device.type == "cpu":
         return None

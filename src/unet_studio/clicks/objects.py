@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_studio.clicks.commit import Edit, Region, oriented, region_of
-from unet_studio.clicks.prompts import Patch, Prompt
-from unet_studio.clicks.solving import Answer, Prompts
+from unet_studio.clicks.prompts import Patch, Prompt, Prompts
+from unet_studio.clicks.solving import Answer
 from unet_studio.clicks.views import View
 
 # Positions along the axes that are not Y, X or C, in the image's order.

@@ -24,8 +24,8 @@ from unet_studio.clicks.objects import (
     Step,
     proposal_of,
 )
-from unet_studio.clicks.prompts import Patch, Point, Prompt, box_of, pixel_of
-from unet_studio.clicks.solving import Answer, Eye, Prompts, reach_of, solve
+from unet_studio.clicks.prompts import Patch, Point, Prompt, Prompts, box_of, pixel_of
+from unet_studio.clicks.solving import Answer, Eye, reach_of, solve
 from unet_studio.errors import ClickError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -109,12 +109,27 @@ class PlaneBox:
             max(self.right, other.right),
         )
 
+    def overlap(self, other: PlaneBox) -> PlaneBox:
+        """Return what both have in common; ``NOWHERE`` if that is nothing."""
+        found = PlaneBox(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+        return NOWHERE if 0 in found.shape else found
+
     def holds(self, pixel: Pixel) -> bool:
         """Whether a pixel lies in it."""
         return self.top <= pixel[0] < self.bottom and self.left <= pixel[1] < self.right
 
 
 NOWHERE = PlaneBox(0, 0, 0, 0)
+
+
+def box_at(top: int, left: int, shape: Sequence[int]) -> PlaneBox:
+    """Return the box of an array (Y, X) whose first pixel lies there."""
+    return PlaneBox(top, left, top + shape[0], left + shape[1])
 
 
 def box_of(pixels: Sequence[Pixel]) -> PlaneBox:
@@ -147,8 +162,7 @@ class Patch:
     @property
     def box(self) -> PlaneBox:
         """Where it lies."""
-        height, width = self.values.shape
-        return PlaneBox(self.top, self.left, self.top + height, self.left + width)
+        return box_at(self.top, self.left, self.values.shape)
 
     def within(self, box: PlaneBox) -> NDArray[Any]:
         """Return the values in a box, 0 where there are none; a copy."""
@@ -188,3 +202,37 @@ def patch_of(values: NDArray[Any], top: int, left: int, least: float = 0) -> Pat
 
 
 EMPTY = Patch(0, 0, np.zeros((0, 0), bool))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """All that was pointed at on one plane.
+
+    Attributes
+    ----------
+    marks : tuple of Prompt
+        In their order.
+    box : PlaneBox or None
+        The object lies within.
+    start : Patch or None
+        A mask that was given to begin with.
+    """
+
+    marks: tuple[Prompt, ...] = ()
+    box: PlaneBox | None = None
+    start: Patch | None = None
+
+    def and_mark(self, mark: Prompt) -> Prompts:
+        """Return the prompts with one more; it takes back earlier clicks on its pixels."""
+        taken = set(mark.pixels())
+        kept = (m for m in self.marks if m.kind != "click" or taken.isdisjoint(m.pixels()))
+        return replace(self, marks=(*kept, mark))
+
+    def pixels(self, positive: bool) -> list[Pixel]:
+        """Return the pixels clicked as object, or as not object; the last word counts."""
+        said = {pixel: mark.positive for mark in self.marks for pixel in mark.pixels()}
+        return [pixel for pixel, word in said.items() if word == positive]
+
+    def points(self, positive: bool, spacing: float) -> list[Point]:
+        """Return the points that the network is shown."""
+        return [p for m in self.marks if m.positive == positive for p in m.sampled(spacing)]

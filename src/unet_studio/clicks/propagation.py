@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unet_studio.clicks.contract import choose
-from unet_studio.clicks.prompts import Patch, PlaneBox, Point, Prompt
-from unet_studio.clicks.solving import Answer, Eye, Prompts, answer_of
+from unet_studio.clicks.prompts import Patch, PlaneBox, Point, Prompt, Prompts, box_at
+from unet_studio.clicks.solving import Answer, Eye, answer_of
 from unet_studio.clicks.views import unseen
 from unet_studio.events import CancelToken
 
@@ -84,7 +84,7 @@ def follow(eye: Eye, last: Answer) -> tuple[Answer, str]:
     values = unseen(probability, view)[
         top - view.top : height - view.top, left - view.left : width - view.left
     ]
-    box = PlaneBox(top, left, top + values.shape[0], left + values.shape[1])
+    box = box_at(top, left, values.shape)
     before = mask.within(box)
     if not (values > 0.5)[before].any():
         return Answer(), ENDS

@@ -13,8 +13,9 @@ from unet_studio.clicks.commit import Edit, apply, commit_edit, grown, holds
 from unet_studio.clicks.labelling import Labelling
 from unet_studio.clicks.network import ClickNetwork
 from unet_studio.clicks.objects import ClickedObject, OnPlane, Place, Proposal
+from unet_studio.clicks.prompts import Prompts
 from unet_studio.clicks.propagation import FROM_PROPAGATION, Propagation, both_ways
-from unet_studio.clicks.solving import Answer, Prompts, solve
+from unet_studio.clicks.solving import Answer, solve
 from unet_studio.errors import ClickError
 from unet_studio.events import CancelToken
 

@@ -20,12 +20,12 @@ from unet_studio.clicks.contract import PUT_RIGHT, choose, correct, expected_ove
 from unet_studio.clicks.encoding import IMAGE_CHANNELS, encode
 from unet_studio.clicks.prompts import (
     EMPTY,
-    NOWHERE,
     Patch,
     Pixel,
     PlaneBox,
     Point,
-    Prompt,
+    Prompts,
+    box_at,
     box_of,
     patch_of,
 )
@@ -43,40 +43,6 @@ _CONVINCING = 0.2  # merit of a view below which larger ones are looked at, too
 _FAINTEST = 0.02  # probabilities that are remembered
 
 Network = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """All that was pointed at on one plane.
-
-    Attributes
-    ----------
-    marks : tuple of Prompt
-        In their order.
-    box : PlaneBox or None
-        The object lies within.
-    start : Patch or None
-        A mask that was given to begin with.
-    """
-
-    marks: tuple[Prompt, ...] = ()
-    box: PlaneBox | None = None
-    start: Patch | None = None
-
-    def and_mark(self, mark: Prompt) -> Prompts:
-        """Return the prompts with one more; it takes back earlier clicks on its pixels."""
-        taken = set(mark.pixels())
-        kept = (m for m in self.marks if m.kind != "click" or taken.isdisjoint(m.pixels()))
-        return replace(self, marks=(*kept, mark))
-
-    def pixels(self, positive: bool) -> list[Pixel]:
-        """Return the pixels clicked as object, or as not object; the last word counts."""
-        said = {pixel: mark.positive for mark in self.marks for pixel in mark.pixels()}
-        return [pixel for pixel, word in said.items() if word == positive]
-
-    def points(self, positive: bool, spacing: float) -> list[Point]:
-        """Return the points that the network is shown."""
-        return [p for m in self.marks if m.positive == positive for p in m.sampled(spacing)]
 
 
 @dataclass(frozen=True)
@@ -211,7 +177,7 @@ def _first(eye: Eye, prompts: Prompts, known: PlaneBox, size: float | None) -> A
     """Look from several distances and keep the most convincing answer."""
     if size is not None:
         answer = _answer(eye, prompts, eye.view(known.centre, max(size, known.longer)), None)
-        if _plausible(answer, eye.spec.edge):
+        if _plausible(answer):
             return answer
     views: list[View] = []
     looks: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -243,7 +209,7 @@ def _first_views(eye: Eye, known: PlaneBox, zooms: Sequence[float], required: bo
     return [view_around(known.centre, size, edge, eye.reader.steps) for size in sizes]
 
 
-def _plausible(answer: Answer, edge: int) -> bool:
+def _plausible(answer: Answer) -> bool:
     view = answer.looks[-1]
     fills = answer.mask.box.longer / view.size
     return FILLS / 2.5 <= fills <= FILLS * 2 and answer.confidence >= 0.5
@@ -324,7 +290,7 @@ def answer_of(
         That was looked at.
     corrections : tuple of str
     """
-    own = mask.within(PlaneBox(top, left, top + values.shape[0], left + values.shape[1]))
+    own = mask.within(box_at(top, left, values.shape))
     # Other objects that the network saw are not part of what the next look starts from.
     kept = np.where(own | (values <= 0.5), values, 0).astype(np.float16)
     soft = patch_of(kept, top, left, _FAINTEST)
@@ -339,11 +305,9 @@ def _on_the_plane(
     positive: Sequence[Pixel],
 ) -> tuple[int, int, NDArray[np.float32]]:
     """Cut off what lies outside the image, and outside a box; make room for every click."""
-    limits = PlaneBox(0, 0, *shape)
-    bounds = PlaneBox(view.top, view.left, view.top + view.size, view.left + view.size)
-    bounds = _overlap(bounds, limits)
+    bounds = view.box.overlap(PlaneBox(0, 0, *shape))
     if box is not None:
-        bounds = _overlap(bounds, _wider(box))
+        bounds = bounds.overlap(_wider(box))
     room = bounds.join(box_of(positive))
     found = np.zeros(room.shape, np.float32)
     if 0 not in bounds.shape:
@@ -361,16 +325,6 @@ def _wider(box: PlaneBox) -> PlaneBox:
     """Return a box with a margin: nobody draws one to the pixel."""
     margin = max(1, round(0.05 * box.longer))
     return PlaneBox(box.top - margin, box.left - margin, box.bottom + margin, box.right + margin)
-
-
-def _overlap(one: PlaneBox, other: PlaneBox) -> PlaneBox:
-    found = PlaneBox(
-        max(one.top, other.top),
-        max(one.left, other.left),
-        min(one.bottom, other.bottom),
-        min(one.right, other.right),
-    )
-    return NOWHERE if 0 in found.shape else found
 
 
 def _largest_piece(values: NDArray[np.float32], top: int, left: int) -> Patch | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.clicks.prompts import Patch, PlaneBox, Point
+from unet_studio.clicks.prompts import Patch, PlaneBox, Point, box_at
 from unet_studio.images.volume import Volume
 
 SMALLEST = 16  # edge of a view in pixels of the image: zoomed in so far at most
@@ -42,6 +42,11 @@ class View:
     size: int
     edge: int
     step: int = 1
+
+    @property
+    def box(self) -> PlaneBox:
+        """The part of the plane that it covers; may reach beyond the image."""
+        return box_at(self.top, self.left, (self.size, self.size))
 
     @property
     def scale(self) -> float:
@@ -194,8 +199,7 @@ def seen(patch: Patch | None, view: View) -> NDArray[np.float32] | None:
     """
     if patch is None:
         return None
-    box = PlaneBox(view.top, view.left, view.top + view.size, view.left + view.size)
-    values = patch.within(box).astype(np.float32)
+    values = patch.within(view.box).astype(np.float32)
     shown: NDArray[np.float32] = resample(values[None], (view.edge, view.edge))[0].clip(0, 1)
     return shown
 

@@ -138,7 +138,7 @@ def streamed_steps(volume: Volume, recipe: Recipe, target: Path) -> Steps:
 
     def run(token: CancelToken) -> Generator[Event, None, StreamedSegmentation]:
         block_triton_if_it_would_crash()
-        from unet_studio.cli.segment import write_tables
+        from unet_studio.batch.results import write_tables
         from unet_studio.streaming import segment_to_zarr_steps
 
         result = yield from segment_to_zarr_steps(volume, recipe, target, token=token)

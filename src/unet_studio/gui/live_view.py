@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # What is looked at of a larger view: about a second on two cores.
 _LARGEST = 640
-_DEPTH = 16  # planes around the one that is shown, for 3D networks
 _SHORTEST_WAIT, _LONGEST_WAIT = 1.5, 8.0
 # At most so much of the time goes into looking.
 _SHARE = 0.15

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
-from unet_studio.cli.models import describe, describe_file, describe_offer
 from unet_studio.gui.messages import plain_tooltip
 from unet_studio.images.limits import readable_size
 from unet_studio.models.catalogue import CATALOGUE, CatalogueEntry, search
+from unet_studio.models.describing import describe, describe_file, describe_offer
 from unet_studio.models.store import ModelEntry, search_models
 
 _HEADINGS = ("Name", "Finds", "Size", "Licence", "From")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 from unet_studio.errors import ImageError
@@ -35,22 +35,34 @@ def check_chain(path: Path, file: Any) -> None:
     ------
     ImageError
     """
-    form, stream = file.tiff, file.filehandle
-    order: Any = "little" if form.byteorder == "<" else "big"
     offset, seen = int(file.pages.first.offset), set[int]()
     while offset not in seen:
         seen.add(offset)
-        stream.seek(offset)
-        tags = int.from_bytes(stream.read(form.tagnosize), order)
-        if tags > _MOST_TAGS:
-            return
-        stream.seek(offset + form.tagnosize + tags * form.tagsize)
-        offset = int.from_bytes(stream.read(form.offsetsize), order)
-        if not 0 < offset < stream.size:
+        offset = next_page(file, offset)
+        if not 0 < offset < file.filehandle.size:
             return
     raise ImageError(
         f"{path} is damaged: its list of pages runs in a circle. Copy or download it again."
     )
+
+
+def next_page(file: Any, offset: int) -> int:
+    """Return where the page after one is, as that one says; 0 if it is the last.
+
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+    offset : int
+        Of the page, in bytes. The next one may be said to lie behind the end of the file.
+    """
+    form, stream = file.tiff, file.filehandle
+    order: Literal["little", "big"] = "little" if form.byteorder == "<" else "big"
+    stream.seek(offset)
+    tags = int.from_bytes(stream.read(form.tagnosize), order)
+    if tags > _MOST_TAGS:
+        return 0
+    stream.seek(offset + form.tagnosize + tags * form.tagsize)
+    return int.from_bytes(stream.read(form.offsetsize), order)
 
 
 def check_planes(path: Path, file: Any) -> None:

@@ -23,3 +23,20 @@ def fit_labels(labels: NDArray[Any], types: Sequence[np.dtype[Any]] = UNSIGNED) 
     """
     largest = int(labels.max()) if labels.size else 0
     return labels.astype(next(t for t in types if np.iinfo(t).max >= largest), copy=False)
+
+
+def smallest_label_dtype(max_id: int, *, objects: bool = True) -> np.dtype[Any]:
+    """Return the smallest dtype in which labels up to ``max_id`` fit.
+
+    Objects take 16 bits at least, so that a few can be added by hand; classes
+    take 8.
+
+    Raises
+    ------
+    ValueError
+        If the number is negative or needs more than 64 bits.
+    """
+    for candidate in UNSIGNED if objects else (np.dtype("u1"), *UNSIGNED):
+        if 0 <= max_id <= np.iinfo(candidate).max:
+            return candidate
+    raise ValueError(f"No label dtype holds {max_id}.")

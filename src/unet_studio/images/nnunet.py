@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Volume = NDArray[np.float32]  # axes (C, Z, Y, X), in nnU-Net's order of axes
 
 _MILLIMETRES = {
     "kilometer": 1e6, "meter": 1e3, "centimeter": 10.0, "millimeter": 1.0, "micrometer": 1e-3,

@@ -45,6 +45,11 @@ class Scaling:
     clip: tuple[float, float] | None = None
     constant_channels: tuple[int, ...] = ()
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether no channel has any contrast: there is nothing to look at."""
+        return len(self.constant_channels) == len(self.gain)
+
     def apply(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Scale an image.
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.axes import PIXEL, Axes
 from unet_studio.errors import AxesError
 from unet_studio.images.volume import Volume
 
@@ -99,17 +98,10 @@ def coloured(volume: Volume, colours: NDArray[np.uint8]) -> Volume:
             f"{volume.name!r} has channels as well as a palette of colours (axes "
             f"{volume.axes.names}). Save it without the palette."
         )
-    known = volume.axes
-    axes = Axes(
-        known.names + "C",
-        (*known.scale, 1.0),
-        (*known.translate, 0.0),
-        (*known.units, PIXEL),
-    )
     return replace(
         volume,
         array=PaletteArray(volume.array, colours),
-        axes=axes,
+        axes=volume.axes.with_names(volume.axes.names + "C"),
         rgb=True,
         metadata={**volume.metadata, NUMBERS: volume},
     )

@@ -76,15 +76,9 @@ def stack_channels(volumes: Sequence[Volume]) -> Volume:
         _check_same_place(first, other)
     if len(singles) == 1:
         return first
-    axes = Axes(
-        "C" + first.axes.names,
-        (1.0, *first.axes.scale),
-        (0.0, *first.axes.translate),
-        ("pixel", *first.axes.units),
-    )
     return Volume(
         StackedArrays(tuple(single.array for single in singles)),
-        axes,
+        first.axes.with_names("C" + first.axes.names),
         first.name,
         ", ".join(single.source or single.name for single in singles),
         channel_names=tuple(single.name for single in singles),

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from unet_studio.axes import PIXEL, AmbiguousAxes, Axes, candidate_axes, rearrange, resolve_axes
 from unet_studio.errors import AxesError, ImageError
 from unet_studio.images.atomic import atomic_file
-from unet_studio.images.endless_tiff import check_chain, check_planes
+from unet_studio.images.endless_tiff import check_chain, check_planes, next_page
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, check_stored, declared_bytes
 from unet_studio.images.palette import axes_of_numbers, coloured, colours_of
@@ -149,15 +149,7 @@ def _chain_broken(file: Any, size: int) -> bool:
 
     A truncated stack would otherwise pass for a shorter one.
     """
-    last, form, stream = file.pages[-1], file.tiff, file.filehandle
-    stream.seek(last.offset)
-    count = int.from_bytes(stream.read(form.tagnosize), _order(form))
-    stream.seek(last.offset + form.tagnosize + count * form.tagsize)
-    return int.from_bytes(stream.read(form.offsetsize), _order(form)) >= size
-
-
-def _order(form: Any) -> Literal["little", "big"]:
-    return "little" if form.byteorder == "<" else "big"
+    return next_page(file, int(file.pages[-1].offset)) >= size
 
 
 def _truncated(path: Path, series: Any) -> ImageError:

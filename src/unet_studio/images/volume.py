@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
+from unet_studio.axes import Axes, looks_like_colour, rearrange, resolve_axes
 from unet_studio.errors import AxesError, ImageError, storage_errors
 
 
@@ -256,24 +256,6 @@ def check_array(array: Any, name: str) -> None:
         )
 
 
-def axes_by_letter(names: str, known: Axes) -> Axes:
-    """Return axes called ``names``; scale, position and units are those of the same letter.
-
-    Parameters
-    ----------
-    names : str
-        One letter per dimension. One that ``known`` lacks gets a scale of 1 pixel.
-    known : Axes
-    """
-    place = {letter: i for i, letter in enumerate(known.names)}
-    return Axes(
-        names,
-        tuple(known.scale[place[a]] if a in place else 1.0 for a in names),
-        tuple(known.translate[place[a]] if a in place else 0.0 for a in names),
-        tuple(known.units[place[a]] if a in place else PIXEL for a in names),
-    )
-
-
 def as_volume(
     image: Any,
     axes: str | None = None,
@@ -306,8 +288,6 @@ def as_volume(
     ------
     AmbiguousAxes, AxesError, ImageError
     """
-    from unet_studio.axes import looks_like_colour
-
     if isinstance(image, Volume):
         if axes is None:
             return image
@@ -316,7 +296,7 @@ def as_volume(
         same_channel = "C" in names and names.find("C") == image.axes.names.find("C")
         return replace(
             image,
-            axes=axes_by_letter(names, image.axes),
+            axes=image.axes.with_names(names),
             rgb=image.rgb and same_channel,
         )
     check_array(image, name)

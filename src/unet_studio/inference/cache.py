@@ -21,7 +21,7 @@ def cache_folder() -> Path:
     return Path(home) if home else platformdirs.user_cache_path("unet-studio")
 
 
-class Memory:
+class JsonCache:
     """A small dictionary in a JSON file.
 
     What can not be written there is remembered by this process alone.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_studio.errors import BackendError
-from unet_studio.inference.cache import Memory, cache_folder
+from unet_studio.inference.cache import JsonCache, cache_folder
 from unet_studio.inference.devices import first_of, kind_of, likely_device, loaded_torch
 from unet_studio.inference.eight_bits import has_quantiser
 from unet_studio.inference.trials import METHOD, REFERENCE, Numerics, Trial, try_out
@@ -94,7 +94,7 @@ def choose(
 
 
 def _remember(key: str, trials: Mapping[str, Trial]) -> None:
-    _memory().set(key, {name: asdict(trial) for name, trial in trials.items()})
+    _cache().set(key, {name: asdict(trial) for name, trial in trials.items()})
 
 
 def _integers(
@@ -286,7 +286,7 @@ def _weights(model: Model, recipe: Recipe) -> str:
 
 def remembered(card: ModelCard, device: str, weights: str = "") -> dict[str, Trial]:
     """Return what was measured before, by the name of the way; empty if nothing was."""
-    content = _memory().get(_key(card, device, weights))
+    content = _cache().get(_key(card, device, weights))
     try:
         return {name: Trial(**values) for name, values in content.items()}
     except (AttributeError, TypeError):
@@ -329,8 +329,8 @@ def _device_name(device: str) -> str:
     return f"{name.strip()} x{os.cpu_count()}"
 
 
-def _memory() -> Memory:
-    return Memory(cache_folder() / "numerics.json")
+def _cache() -> JsonCache:
+    return JsonCache(cache_folder() / "numerics.json")
 
 
 def as_record(trials: Mapping[str, Trial]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def free_memory(device: str) -> int | None:
     """
     if device in ("cpu", "mps"):
         return int(psutil.virtual_memory().available)
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is None or not torch.cuda.is_available():
         return None
     present = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -118,9 +118,8 @@ def open_devices(name: str, tiles: int) -> tuple[list[torch.device], str | None]
     for device in devices:
         if device.type == "cuda" and (device.index or 0) >= count:
             return [torch.device("cpu")], (
-                f"The device {device} "
-                "is not available (no NVIDIA GPU of that number, or its driver "
-                "does not fit this torch); the CPU is used instead."
+                f"The device {device} is not available (no NVIDIA GPU of that number, or its "
+                "driver does not fit this torch); the CPU is used instead."
             )
         if device.type == "mps" and not torch.backends.mps.is_available():
             text = "The device mps is not available; the CPU is used instead."

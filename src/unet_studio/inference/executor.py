@@ -21,7 +21,7 @@ from unet_studio.events import CancelToken
 from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import lacking
 from unet_studio.inference.intake import Intake
-from unet_studio.inference.memory import is_out_of_memory
+from unet_studio.inference.out_of_memory import is_out_of_memory
 from unet_studio.inference.plan import RunPlan
 from unet_studio.inference.precision import full_precision, prepare
 from unet_studio.inference.tiling import Span, Tile, round_up

@@ -86,7 +86,7 @@ def forecast(
     network = 4 * card.parameters
     kept = voxels * card.out_channels * PROBABILITY_BYTES
     summed = 0
-    if tiles.blend and tiles.count > 1:  # float32 sums of a slab, its mean, those being written
+    if tiles.averages:  # float32 sums of a slab, its mean, those being written
         across = math.prod(tiles.shape) // tiles.shape[tiles.slab_axis]
         slab = across * tiles.tile_shape[tiles.slab_axis]
         summed = slab * (3 * card.out_channels + 1) * 4

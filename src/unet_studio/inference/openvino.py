@@ -26,7 +26,7 @@ from unet_studio.errors import BackendError, UNetStudioError
 from unet_studio.inference.eight_bits import eight_bits
 from unet_studio.inference.fingerprint import digest_of
 from unet_studio.inference.graphs import keep_graph, kept_graph
-from unet_studio.inference.memory import is_out_of_memory
+from unet_studio.inference.out_of_memory import is_out_of_memory
 from unet_studio.inference.precision import prepare
 from unet_studio.inference.silent_openvino import import_openvino, openvino_core
 

@@ -128,6 +128,11 @@ class RunPlan:
         return max(known, default=0.0) if len(known) == len(expected) else None
 
     @property
+    def averages(self) -> bool:
+        """Whether a pixel's result is the mean of several: of tiles that blend, or of planes."""
+        return bool(self.views) or self.tiles.averages
+
+    @property
     def _cuts(self) -> tuple[TilePlan, ...]:
         return (self.tiles, *(view.tiles for view in self.views))
 

@@ -123,13 +123,11 @@ def predict_steps(
     yield Started("predicting", plan.tile_count)
     axes = volume.axes.with_channels()
     if output is None:
-        output = np.zeros(
-            output_shape(plan), np.float16 if keep == "probabilities" else np.float32
-        )
+        output = empty_output(plan, keep)
     if isinstance(keep, Decision):
         axes = axes.without("C")
     numerics, used = Numerics(), [str(devices[0])]
-    if not len(scaling.constant_channels) == len(scaling.gain):
+    if not scaling.is_constant:
         settled = yield from settle_steps(model, devices[0], plan, token.raise_if_cancelled)
         warnings += settled.warnings
         stop = LinkedToken(token)
@@ -164,6 +162,11 @@ def output_shape(plan: RunPlan) -> tuple[int, ...]:
     """Return the shape of a prediction, axes ``[T] C [Z] Y X``."""
     names = plan.info.axes.with_channels().names
     return tuple(plan.card.out_channels if a == "C" else plan.info.length(a) for a in names)
+
+
+def empty_output(plan: RunPlan, keep: Keep) -> NDArray[np.floating[Any]]:
+    """Return an array of 0 for probabilities (float16) or logits (float32) of a whole image."""
+    return np.zeros(output_shape(plan), np.float16 if keep == "probabilities" else np.float32)
 
 
 def make_background(
@@ -207,7 +210,7 @@ class TileRun:
         finite.
         """
         channels = self.card.out_channels
-        blended = BlendedSlabs(self.plan.tiles, channels) if self._blends else None
+        blended = BlendedSlabs(self.plan.tiles, channels) if self.plan.tiles.averages else None
         done = bad = 0
         # Closed at once if the run fails or is cancelled: their threads must not go on.
         with (
@@ -258,10 +261,6 @@ class TileRun:
             return (yield from run.fill(output, "CZYX", token, stop))
 
         return fill
-
-    @property
-    def _blends(self) -> bool:
-        return self.plan.tiles.blend and self.plan.tiles.count > 1
 
     def _read_ahead(self) -> Generator[_Batch, None, None]:
         """Yield batches of tiles, the next ones being read while one is at work."""
@@ -376,7 +375,7 @@ def intensity_warnings(scaling: Scaling, plan: RunPlan) -> list[str]:
     constant = scaling.constant_channels
     if not constant:
         return []
-    if len(constant) == len(scaling.gain):
+    if scaling.is_constant:
         return [
             f"{plan.info.name!r} is constant: every pixel has the same value, so nothing was "
             "found. Check that the right channel or layer is chosen."

@@ -21,7 +21,12 @@ from unet_studio.images.volume import Volume
 from unet_studio.inference.executor import activate
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.inference.prediction import Prediction
-from unet_studio.inference.predictor import make_background, output_shape, predict_steps
+from unet_studio.inference.predictor import (
+    empty_output,
+    lost_warning,
+    make_background,
+    predict_steps,
+)
 from unet_studio.inference.record import image_record
 from unet_studio.models.model import Model
 
@@ -54,9 +59,7 @@ def predict_prepared_steps(
     bare = replace(model, card=model.card.model_copy(update={"preparation": None}))
     axes = volume.axes.with_channels()
     if output is None:
-        output = np.zeros(
-            output_shape(plan), np.float16 if keep == "probabilities" else np.float32
-        )
+        output = empty_output(plan, keep)
     warnings: list[str] = []
     record: dict[str, Any] = {}
     yield from _told(plan.warnings, warnings)
@@ -75,11 +78,7 @@ def predict_prepared_steps(
             make_background(values, prepared.unseen, plan.card, keep)
         if lost is not None:
             make_background(values, lost, plan.card, keep)
-            text = (
-                f"{int(lost.sum()):,} pixels of {plan.info.name!r} are NaN or infinite; they "
-                "count as background."
-            )
-            yield from _told([text], warnings)
+            yield from _told([lost_warning(int(lost.sum()), plan)], warnings)
         output[key] = values
         record = _added(record, part.record)
     record = _described(record, plan, warnings)

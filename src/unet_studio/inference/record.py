@@ -155,7 +155,7 @@ def run_record(
             "count": plan.tile_count,
             "shape": list(plan.tile_shape),
             "halo": plan.halo,
-            "blended": plan.tiles.blend and plan.tiles.count > 1,
+            "blended": plan.tiles.averages,
             "exact": plan.exact,
             "expected_flips": plan.expected_flips,
         },

@@ -69,7 +69,7 @@ class Survey:
     @property
     def constant(self) -> bool:
         """Whether there is nothing in the image to predict."""
-        return len(self.scaling.constant_channels) == len(self.scaling.gain)
+        return self.scaling.is_constant
 
     @property
     def batches(self) -> int:
@@ -79,8 +79,7 @@ class Survey:
 
 def can_spread(plan: RunPlan) -> bool:
     """Whether tiles can be predicted apart: those that are averaged need each other."""
-    averaged = plan.views or (plan.tiles.blend and plan.tiles.count > 1)
-    return not averaged and plan.card.preparation is None
+    return not plan.averages and plan.card.preparation is None
 
 
 def survey(

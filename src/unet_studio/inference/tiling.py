@@ -110,6 +110,11 @@ class TilePlan:
         return self.count * math.prod(self.tile_shape)
 
     @property
+    def averages(self) -> bool:
+        """Whether there are pixels that are the mean of several tiles."""
+        return self.blend and self.count > 1
+
+    @property
     def slab_axis(self) -> int:
         """The axis with most tiles: blended tiles are finished slab by slab along it."""
         counts = [len(spans) for spans in self.axes]

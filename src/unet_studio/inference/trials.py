@@ -110,7 +110,7 @@ def _tried(
     """Return what :func:`_try` does; None if memory is too short for such an image."""
     import torch
 
-    from unet_studio.inference.memory import is_out_of_memory
+    from unet_studio.inference.out_of_memory import is_out_of_memory
 
     try:
         return _try(model, device, ways, edge, check)

@@ -146,18 +146,3 @@ def _decoder_for(encoder: str) -> str:
     except ModelError:  # not in the table; the network's builder says what is wrong
         return "smp-unet"
     return "smp-unet" if "smp-unet" in networks else next(iter(networks))
-
-
-def parameters_of(architecture: str, encoder: str) -> tuple[int, bool]:
-    """Return the parameters of a network, and whether that is all of it.
-
-    Where the whole was not measured, the encoder's are given.
-
-    Raises
-    ------
-    ModelError
-        If the encoder is not in the table.
-    """
-    entry = find_encoder(encoder)
-    whole = entry.networks.get(architecture)
-    return (entry.parameters, False) if whole is None else (whole, True)

@@ -218,11 +218,24 @@ def _radius_along(
     block = network(image).narrow(2 + axis, start, stride)
     (gradient,) = torch.autograd.grad(block.sum(), image)
     reached = gradient.abs().amax(dim=[d for d in range(ndim + 2) if d != 2 + axis])
-    positions = torch.nonzero(reached)[:, 0]
-    if not len(positions):  # nothing comes through, so nothing is known
+    return reach_beyond(reached != 0, start, stride)
+
+
+def reach_beyond(there: torch.Tensor, start: int, stride: int) -> int | None:
+    """Return how far what is there reaches beyond one stride of pixels; None if it is not known.
+
+    Parameters
+    ----------
+    there : torch.Tensor of bool, axes (position,)
+        Along one axis. If nothing is there, or it reaches to an end, nothing is known.
+    start, stride : int
+        The pixels that it is counted from.
+    """
+    positions = torch.nonzero(there)[:, 0]
+    if not len(positions):
         return None
     first, last = int(positions.min()), int(positions.max())
-    if first == 0 or last == length - 1:
+    if first == 0 or last == len(there) - 1:
         return None
     return max(start - first, last - (start + stride - 1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,6 +70,13 @@ class Grid:
             slice(i * b, min(i * b + b, n))
             for i, b, n in zip(self.index(number), self.block, self.shape, strict=True)
         )
+
+    def blocks(self, check: Callable[[], None] | None = None) -> Iterator[Region]:
+        """Yield what each block covers; ``check`` is called before each, and may raise to stop."""
+        for number in range(self.size):
+            if check is not None:
+                check()
+            yield self.bounds(number)
 
     def grown(self, region: Region, by: int) -> Region:
         """Return a region with so many pixels more on all sides, as far as the array goes."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from unet_studio.axes import Axes
 from unet_studio.errors import RecipeError
+from unet_studio.events import drain
+from unet_studio.images.label_types import smallest_label_dtype
 from unet_studio.objects.cleaning import scan_order
 from unet_studio.objects.frames import frame_counted, label_frame, parts_of
 from unet_studio.objects.linking import Linker, Tracks
@@ -70,24 +72,6 @@ class Labelling:
     counted: tuple[Counted | None, ...] = ()
 
 
-def smallest_label_dtype(max_id: int, *, objects: bool = True) -> np.dtype[Any]:
-    """Return the smallest dtype in which labels up to ``max_id`` fit.
-
-    Objects take 16 bits at least, so that a few can be added by hand; classes
-    take 8.
-
-    Raises
-    ------
-    ValueError
-        If the number is negative or needs more than 64 bits.
-    """
-    candidates = (np.uint16, np.uint32, np.uint64)
-    for candidate in candidates if objects else (np.uint8, *candidates):
-        if 0 <= max_id <= np.iinfo(candidate).max:
-            return np.dtype(candidate)
-    raise ValueError(f"No label dtype holds {max_id}.")
-
-
 def run_objects(
     prediction: Prediction,
     method: ObjectsMethod | None = None,
@@ -116,13 +100,8 @@ def run_objects(
         If the method or an option is unknown, an option is out of range, or
         the method can not work with what this model predicts.
     """
-    steps = run_objects_steps(prediction, method, check=check)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Labelling = end.value
-            return result
+    result: Labelling = drain(run_objects_steps(prediction, method, check=check))
+    return result
 
 
 def run_objects_steps(

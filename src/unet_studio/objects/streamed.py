@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_studio.events import Event, Started, TileDone, Warned, steps_done
 from unet_studio.images.frame import Frame
-from unet_studio.objects.blockwise import BlockLabelling, label_blocks
+from unet_studio.objects.blockwise import label_blocks
 from unet_studio.objects.frames import frame_counted
 from unet_studio.objects.grid import Grid
 from unet_studio.objects.linking import Linker, Tracks
@@ -102,12 +102,11 @@ def make_objects(
     """
     made = MadeObjects(method, METHODS.load(method.method).makes_objects)
     began = time.perf_counter()
-    timed = "T" in prediction.axes
-    frames = range(prediction.info.length("T")) if timed else [None]
+    frames, spatial = _frames(prediction), prediction.axes.select(prediction.axes.spatial)
     linker = None
     if method.link is not None:
         grid = Grid(tuple(known.shape), block)
-        linker = Linker(method.link, known, [grid.bounds(n) for n in range(grid.size)])
+        linker = Linker(method.link, known, list(grid.blocks()))
     yield Started("making objects")
     for number, frame in enumerate(frames):
         labels = Frame(output, frame)
@@ -130,8 +129,13 @@ def make_objects(
         else:
             made.count = max(made.count, result.count)
         if measure:
-            table = _table(prediction, labels, result, ids if made.makes_objects else None, block)
-            made.tables.append(_with_frame(table, number) if timed else table)
+            if made.makes_objects:
+                found = Counted(ids, result.sizes, result.centroids, result.boxes)
+                table = found.renumbered(ids).table(spatial)
+            else:
+                regions = Grid(labels.shape, block).blocks(check)
+                table = measure_classes(labels, regions, spatial)
+            made.tables.append(_with_frame(table, frame))
         for warning in result.warnings:
             made.warnings.append(warning)
             yield Warned(warning)
@@ -172,9 +176,7 @@ def make_objects_spread(
     """
     made = MadeObjects(method, METHODS.load(method.method).makes_objects)
     began = time.perf_counter()
-    timed = "T" in prediction.axes
-    frames = range(prediction.info.length("T")) if timed else [None]
-    spatial = prediction.axes.select(prediction.axes.spatial)
+    frames, spatial = _frames(prediction), prediction.axes.select(prediction.axes.spatial)
     painted = []
     yield Started("making objects")
     for number, frame in enumerate(frames):
@@ -191,17 +193,16 @@ def make_objects_spread(
             ids = np.arange(1, result.count + 1) + offset
             table = Counted(ids, result.sizes, result.centroids, result.boxes).table(spatial)
         else:
-            grid = Grid(work.shape, block)
-            regions = map(grid.bounds, range(grid.size))
+            regions = Grid(work.shape, block).blocks()
             table = measure_classes(labels, regions, spatial, each=each)
             made.count = max(made.count, int(table["label"].max(initial=0)))
         if measure:
-            made.tables.append(_with_frame(table, number) if timed else table)
+            made.tables.append(_with_frame(table, frame))
         for warning in result.warnings:
             made.warnings.append(warning)
             yield Warned(warning)
     made.seconds = time.perf_counter() - began
-    return made, StackedLabels(tuple(painted)) if timed else painted[0]
+    return made, painted[0] if frames == [None] else StackedLabels(tuple(painted))
 
 
 def take_classes(
@@ -235,45 +236,27 @@ def take_classes(
     """
     made = MadeObjects(method, makes_objects=False)
     began = time.perf_counter()
-    timed = "T" in prediction.axes
-    frames = range(prediction.info.length("T")) if timed else [None]
-    spatial = prediction.axes.select(prediction.axes.spatial)
+    frames, spatial = _frames(prediction), prediction.axes.select(prediction.axes.spatial)
     yield Started("making objects")
     for number, frame in enumerate(frames):
         labels = Frame(prediction.probabilities, frame)
-        grid = Grid(labels.shape, block)
-        regions = (_checked(grid.bounds(n), check) for n in range(grid.size))
+        regions = Grid(labels.shape, block).blocks(check)
         table = measure_classes(labels, regions, spatial, each=each)
         made.count = max(made.count, int(table["label"].max(initial=0)))
         if measure:
-            made.tables.append(_with_frame(table, number) if timed else table)
+            made.tables.append(_with_frame(table, frame))
         yield TileDone(number + 1, len(frames))
     made.seconds = time.perf_counter() - began
     return made
 
 
-def _checked(region: tuple[slice, ...], check: Callable[[], None]) -> tuple[slice, ...]:
-    check()
-    return region
+def _frames(prediction: Prediction) -> list[int | None]:
+    """Return the numbers of the frames; None stands for the only one of what has no time."""
+    return [*range(prediction.info.length("T"))] if "T" in prediction.axes else [None]
 
 
-def _table(
-    prediction: Prediction,
-    labels: Frame,
-    result: BlockLabelling,
-    ids: NDArray[np.int64] | None,
-    block: tuple[int, ...],
-) -> Table:
-    """Measure a frame: objects were counted on the way, classes (no ids) are looked at."""
-    axes = prediction.axes.without("C")
-    spatial = axes.select(axes.spatial)
-    if ids is None:
-        grid = Grid(labels.shape, block)
-        return measure_classes(labels, map(grid.bounds, range(grid.size)), spatial)
-    found = Counted(ids, result.sizes, result.centroids, result.boxes)
-    return found.renumbered(ids).table(spatial)
-
-
-def _with_frame(table: Table, number: int) -> Table:
+def _with_frame(table: Table, number: int | None) -> Table:
+    if number is None:
+        return table
     frames = np.full(len(table["label"]), number, np.int64)
     return {"label": table.pop("label"), "frame": frames, **table}

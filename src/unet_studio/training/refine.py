@@ -13,7 +13,7 @@ import torch
 
 from unet_studio import __version__
 from unet_studio.errors import AnnotationError, ModelError, RecipeError
-from unet_studio.events import CancelToken, Event, Started, Warned
+from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.inference.devices import lacking, open_devices
 from unet_studio.models.model import Model
 from unet_studio.training.annotations import Annotations, annotations_on, check_annotations
@@ -228,14 +228,8 @@ def refine(
     steps = refine_steps(
         pairs, base, chosen, channels=channels, device=device, name=name, token=token, stop=stop
     )
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            result: Refined = end.value
-            return result
-        if on_event is not None:
-            on_event(event)
+    result: Refined = drain(steps, on_event)
+    return result
 
 
 def _settings(values: dict[str, Any]) -> FitSettings:

@@ -82,31 +82,33 @@ def test_what_fails_is_named_and_the_rest_is_done(folders, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["labels", "truth"])
-def test_a_missing_path_can_not_start(folders, tmp_path, missing):
+def test_a_missing_path_can_not_start(unet_studio, folders, tmp_path, missing):
     paths = {"labels": folders[0], "truth": folders[1], missing: tmp_path / "nowhere"}
-    result = run(paths["labels"], paths["truth"])
-    assert result.exit_code == 1
-    assert "nowhere" in result.output
+    ended = unet_studio("evaluate", paths["labels"], paths["truth"])
+    assert ended.code == 1
+    assert "nowhere" in ended.err
 
 
-def test_a_file_against_a_folder_can_not_start(folders):
-    result = run(folders[0] / "a_labels.tif", folders[1])
-    assert result.exit_code == 1
-    assert "is a folder" in result.output
+def test_a_file_against_a_folder_can_not_start(unet_studio, folders):
+    ended = unet_studio("evaluate", folders[0] / "a_labels.tif", folders[1])
+    assert ended.code == 1
+    assert "is a folder" in ended.err
 
 
-def test_folders_without_a_common_name_can_not_start(folders, tmp_path):
+def test_folders_without_a_common_name_can_not_start(unet_studio, folders, tmp_path):
     (tmp_path / "other").mkdir()
     tifffile.imwrite(tmp_path / "other" / "x.tif", squares(1))
-    assert run(tmp_path / "other", folders[1]).exit_code == 1
+    ended = unet_studio("evaluate", tmp_path / "other", folders[1])
+    assert ended.code == 1
+    assert "Check the two folders" in ended.err
 
 
-def test_two_files_of_one_name_are_not_mixed_up(folders):
+def test_two_files_of_one_name_are_not_mixed_up(unet_studio, folders):
     labels, truth = folders
     tifffile.imwrite(labels / "a.tif", squares(3))
-    result = run(labels, truth)
-    assert result.exit_code == 1
-    assert "a_labels.tif" in result.output
+    ended = unet_studio("evaluate", labels, truth)
+    assert ended.code == 1
+    assert "a_labels.tif" in ended.err
 
 
 def test_classes(folders, tmp_path):

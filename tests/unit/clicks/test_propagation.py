@@ -8,7 +8,7 @@ import pytest
 from unet_studio.clicks import propagation
 from unet_studio.clicks.session import ClickSession
 from unet_studio.errors import ClickError
-from unet_studio.events import CancelToken
+from unet_studio.events import CancelToken, drain
 
 
 @pytest.fixture
@@ -24,11 +24,8 @@ def ball():
 
 def run(steps):
     found = []
-    while True:
-        try:
-            found.append(next(steps))
-        except StopIteration as stop:
-            return found, stop.value
+    result = drain(steps, found.append)
+    return found, result
 
 
 def test_a_ball_is_followed_to_its_ends(blobs, ball):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from unet_studio.events import TileDone
+from unet_studio.events import TileDone, drain
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.blending import BlendedSlabs, blend_window
 from unet_studio.inference.plan import resolve
@@ -16,7 +16,7 @@ from unet_studio.inference.predictor import output_shape, predict_steps
 from unet_studio.inference.tiling import plan_tiles
 from unet_studio.models.card import ModelCard
 from unet_studio.models.model import Model
-from unet_studio.pipeline import drain, predict
+from unet_studio.pipeline import predict
 from unet_studio.recipe import Normalisation, Recipe
 
 

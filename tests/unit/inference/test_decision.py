@@ -79,8 +79,8 @@ def test_a_streamed_run_is_the_same_either_way(
 def test_kept_probabilities_are_not_decided_on(tmp_path):
     from pathlib import Path
 
+    from unet_studio.events import drain
     from unet_studio.images.volume import as_volume
-    from unet_studio.pipeline import drain
     from unet_studio.recipe import Recipe
 
     model = new_model("unet-tiny")

@@ -7,12 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from unet_studio.events import drain
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.plan import resolve
 from unet_studio.inference.predictor import predict_steps
 from unet_studio.models.model import Model
 from unet_studio.models.presets import new_model
-from unet_studio.pipeline import drain, predict
+from unet_studio.pipeline import predict
 from unet_studio.recipe import Recipe, Tiling
 
 TOLERANCE = 1e-5  # of the logits' standard deviation

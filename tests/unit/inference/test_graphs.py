@@ -11,7 +11,7 @@ from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken
 from unet_studio.inference import choice, graphs
 from unet_studio.inference import openvino as backend
-from unet_studio.inference.cache import Memory
+from unet_studio.inference.cache import JsonCache
 from unet_studio.inference.openvino import converted
 from unet_studio.models.presets import new_model
 from unet_studio.pipeline import predict
@@ -133,10 +133,10 @@ def test_what_can_not_be_written_is_remembered_by_the_process(tmp_path):
     path = tmp_path / "file" / "numbers.json"
     path.parent.write_text("not a folder")
     for number in range(70):
-        Memory(path).set(str(number), number)
-    assert Memory(path).get("69") == 69
-    assert Memory(path).get("0") is None, "not without end"
+        JsonCache(path).set(str(number), number)
+    assert JsonCache(path).get("69") == 69
+    assert JsonCache(path).get("0") is None, "not without end"
     path.parent.unlink()
-    Memory(path).set("more", 1)
-    assert Memory(path).get("more") == 1
+    JsonCache(path).set("more", 1)
+    assert JsonCache(path).get("more") == 1
     assert path.exists()

@@ -1,7 +1,9 @@
 """Plans: what a run will do, known before torch is imported."""
 
+import importlib.machinery
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -141,6 +143,16 @@ def test_planning_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_plan_is_made_while_another_thread_is_importing_torch(monkeypatch):
+    half = types.ModuleType("torch")  # has no attribute "cuda" yet
+    half.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    half.__spec__._initializing = True
+    monkeypatch.setitem(sys.modules, "torch", half)
+    plan = resolve(Recipe(model="grey", device="cuda"), GREY, info((64, 64), "YX"))
+    assert plan.tile_count == 1
+    assert plan.device_bytes > 0
 
 
 def test_a_thin_stack_gets_wide_tiles():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unet_studio.errors import RecipeError
-from unet_studio.events import Warned
+from unet_studio.events import Warned, drain
 from unet_studio.images.preparation import PREPARATIONS, Prepared
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.plan import resolve
@@ -114,12 +114,8 @@ def test_what_the_plan_warns_of_is_told_and_kept(model):
     mixed = "red, green and blue are mixed"
     plan = resolve(Recipe(model="x"), model.card, volume.info)
     assert [text for text in plan.warnings if mixed in text]
-    steps, told = segment_steps(volume, Recipe(model="x"), model=model), []
-    try:
-        while True:
-            told.append(next(steps))
-    except StopIteration as end:
-        result = end.value
+    told = []
+    result = drain(segment_steps(volume, Recipe(model="x"), model=model), told.append)
     assert len([e for e in told if isinstance(e, Warned) and mixed in e.message]) == 1
     assert len([text for text in result.warnings if mixed in text]) == 1
     assert len([text for text in result.record["warnings"] if mixed in text]) == 1

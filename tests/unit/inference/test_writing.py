@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unet_studio.errors import Cancelled
-from unet_studio.events import CancelToken, TileDone
+from unet_studio.events import CancelToken, TileDone, drain
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.executor import Executor
 from unet_studio.inference.plan import resolve
@@ -49,9 +49,7 @@ def run(model, disk_options=None, on_event=lambda _: None, **options):
     disk = Disk(output_shape(plan), **(disk_options or {}))
     steps = predict_steps(volume, model, plan, output=disk, **options)
     try:
-        while True:
-            on_event(next(steps))
-    except StopIteration:
+        drain(steps, on_event)
         return disk, plan
     except BaseException as error:
         return disk, error

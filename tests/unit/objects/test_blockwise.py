@@ -14,6 +14,7 @@ from scipy import ndimage
 from zarr.storage import MemoryStore
 
 from unet_studio.errors import Cancelled, ImageError, OutputError, RecipeError
+from unet_studio.events import drain
 from unet_studio.objects import methods
 from unet_studio.objects.blockwise import label_blocks
 from unet_studio.objects.cleaning import scan_order
@@ -48,14 +49,6 @@ SETTINGS = {
     "argmax": ("argmax", "classes", {"min_probability": 0.4}),
 }
 some_settings = pytest.mark.parametrize("setting", SETTINGS)
-
-
-def drain(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def whole(probabilities, method, representation):

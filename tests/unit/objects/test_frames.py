@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from unet_studio.axes import Axes
 from unet_studio.errors import Cancelled, OutputError
+from unet_studio.events import drain
 from unet_studio.images.volume import as_volume
 from unet_studio.inference.prediction import Prediction
 from unet_studio.models.card import ModelCard
@@ -24,7 +25,7 @@ from unet_studio.objects.linking import Linker
 from unet_studio.objects.measurements import measure
 from unet_studio.objects.run import run_objects, run_objects_steps
 from unet_studio.objects.streamed import make_objects
-from unet_studio.pipeline import drain, relabel
+from unet_studio.pipeline import relabel
 from unet_studio.recipe import Linking, ObjectsMethod
 
 SHAPES = {"CYX": (60, 75), "CZYX": (9, 30, 34), "TCYX": (4, 48, 52), "TCZYX": (3, 7, 24, 26)}
@@ -222,6 +223,20 @@ def test_measuring_a_long_movie_can_be_stopped(monkeypatch):
 
     with pytest.raises(Cancelled):
         measure(made.labels, made.axes, check=check)
+
+
+def test_measuring_classes_on_the_disk_can_be_stopped():
+    block, asked = (20, 20), []
+    labelled = Grid(SHAPES["CYX"], block).size  # asked before each block; then it measures
+
+    def check():
+        asked.append(1)
+        if len(asked) > labelled:
+            raise Cancelled("stop")
+
+    method = ObjectsMethod(method="argmax", options={"min_probability": 0.0})
+    with pytest.raises(Cancelled):
+        from_disk(noise("CYX", "classes", 0), method, block, check=check)
 
 
 @pytest.mark.parametrize("shape", [(4096, 4096), (128, 512, 512), (5, 9000, 300), (1, 1), (0, 7)])

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from unet_studio.axes import Axes
 from unet_studio.errors import Cancelled, RecipeError
 from unet_studio.events import CancelToken
+from unet_studio.images.label_types import smallest_label_dtype
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.prediction import Prediction
 from unet_studio.models.card import ModelCard
-from unet_studio.objects.run import run_objects, smallest_label_dtype
+from unet_studio.objects.run import run_objects
 from unet_studio.pipeline import relabel
 from unet_studio.recipe import Linking, ObjectsMethod
 

@@ -15,7 +15,7 @@ import torch
 
 from unet_studio.models.card import ModelCard
 from unet_studio.models.networks.embedded import Embedded
-from unet_studio.models.probe import INVARIANCE_TOLERANCE, tiling_error
+from unet_studio.models.probe import INVARIANCE_TOLERANCE, reach_beyond, tiling_error
 
 _SEEN = 1e-6  # of the output's deviation; rounding is below
 _LONGEST = {2: 512, 3: 128}
@@ -72,14 +72,9 @@ def _radius(network: Embedded, card: ModelCard, axis: int) -> int | None:
     before, after = network(image), network(changed)
     other = [d for d in range(card.ndim + 2) if d != 2 + axis]
     seen = (after - before).abs().amax(dim=other) > _SEEN * float(before.std().clamp(min=1e-12))
-    positions = torch.nonzero(seen)[:, 0]
-    if not len(positions):
-        return None
-    first, last = int(positions.min()), int(positions.max())
-    if first == 0 or last == length - 1:
-        return None
+    reach = reach_beyond(seen, start, stride)
     # At least one stride: a square that is not seen beyond itself may be so by chance.
-    return max(start - first, last - (start + stride - 1), stride)
+    return None if reach is None else max(reach, stride)
 
 
 def _bytes_per_pixel(network: Embedded, card: ModelCard) -> float:
