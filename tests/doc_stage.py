@@ -247,6 +247,16 @@ def scans(folder: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(truth, affine), folder / "drawn" / "scan.nii.gz")
 
 
+def slide(folder: Path) -> None:
+    """Put an OME-Zarr image into a folder."""
+    from unet_studio.axes import Axes
+    from unet_studio.images.writers import write_array
+    from unet_studio.samples import read_sample
+
+    image = read_sample("nuclei_fluorescence")[:160, :160]
+    write_array(image, Axes("YX"), folder / "slide.ome.zarr")
+
+
 def encoder_weights(folder: Path, web) -> Props:
     """Put trained weights of encoders (random ones, here) into a folder and onto the web."""
     import timm

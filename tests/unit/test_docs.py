@@ -131,6 +131,8 @@ def props(stage, workplace, request):
             return stage.models_of_others(workplace, request.getfixturevalue("web"))
         if page == "new-model.md":
             return stage.encoder_weights(workplace, request.getfixturevalue("web"))
+        if page == "large-images.md":
+            stage.slide(workplace)
         if page == "cluster.md":
             return stage.cluster(workplace, request.getfixturevalue("scheduler"))
         return None
