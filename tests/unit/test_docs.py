@@ -231,6 +231,27 @@ def test_commands_within_the_text_exist():
     assert seen > 15
 
 
+_BUTTON = re.compile(r"\*\*([^*\n]+ …)\*\*|\b(?:[Pp]ress|[Tt]ick|, then) \*\*([^*\n]+)\*\*")
+_MENU = re.compile(r"\*File > Open Sample > U-Net Studio > ([^*]+)\*")
+
+
+def test_buttons_that_pages_name_are_in_the_window():
+    """What to press, to tick, and what ends in an ellipsis; and samples, by the menu's words."""
+    package = ROOT / "src" / "unet_studio"
+    window = "\n".join(p.read_text("utf-8") for p in (package / "gui").glob("*.py"))
+    samples = (package / "napari.yaml").read_text(encoding="utf-8")
+    gone, seen = [], 0
+    for page in PAGES:
+        text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+        names = {" ".join((a or b).split()) for a, b in _BUTTON.findall(text)}
+        shown = {name for name in names if f'"{name}' not in window}
+        shown |= {name for name in _MENU.findall(text) if f"display_name: {name}" not in samples}
+        gone += [f"{page.name}: {name}" for name in sorted(shown)]
+        seen += len(names)
+    assert gone == []
+    assert seen > 15
+
+
 def test_a_command_that_is_no_longer_there_would_be_noticed():
     command, rest = command_of(["unet-studio", "segment", "a.tif", "--no-such-option"])
     with pytest.raises(Exception, match="no-such-option"):
