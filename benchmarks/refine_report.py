@@ -30,13 +30,15 @@ def report(path: Path) -> str:
         Log of ``refine.py``; of measurements made twice the last one counts.
     """
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    lines = ["# Refining from strokes", "", *_NOTES, ""]
+    # What stands between the marks is a part of docs/how-to/refine.md.
+    lines = ["# Refining from strokes", "", "<!-- --8<-- [start:table] -->", *_NOTES, ""]
     for name, domain in DOMAINS.items():
         own = {e["round"]: e for e in entries if e.get("domain") == name and "round" in e}
         if own:
             what = f", last layer new ({', '.join(domain.classes)})" if domain.classes else ""
             lines += [f"## {name}: {domain.title}", "", f"Base: `{domain.base}`{what}.", ""]
             lines += [*_table(own), ""]
+    lines += ["<!-- --8<-- [end:table] -->", ""]
     lines += _poison([e for e in entries if "poison" in e])
     lines += _forgetting([e for e in entries if "forgetting" in e])
     lines += [

@@ -117,7 +117,8 @@ def batch(viewer, studio) -> None:
     from unet_studio.samples import read_sample
 
     sample, chance = np.asarray(read_sample("nuclei_fluorescence")), np.random.default_rng(1)
-    folder = Path(tempfile.mkdtemp()) / "plate 3"
+    os.chdir(tempfile.mkdtemp())  # names of temporary folders stay out of the picture
+    folder = Path("plate 3")
     folder.mkdir()
     for number in range(11):
         y, x = (int(chance.integers(0, n - 239)) for n in sample.shape)

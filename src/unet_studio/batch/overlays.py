@@ -232,7 +232,7 @@ def _sheet(results: Sequence[ItemResult]) -> Picture:
         if result.state == "failed":
             box = (left, top, left + _EDGE - 1, top + _EDGE - 1)
             draw.rectangle(box, outline=_WRONG)
-            text = _wrapped(draw, result.reason, font)
+            text = _wrapped(draw, _without_folder(result), font)
             draw.multiline_text((left + 8, top + 8), text, _WRONG, font)
             lines = [result.name, "failed"]
         elif result.overlay and is_picture(Path(result.overlay)):
@@ -243,6 +243,11 @@ def _sheet(results: Sequence[ItemResult]) -> Picture:
             place = (left, top + _EDGE + 3 + line * (_TEXT + 2))
             draw.text(place, _fitting(draw, text, font), _INK, font)
     return sheet
+
+
+def _without_folder(result: ItemResult) -> str:
+    """Return why it failed. A sheet is handed on: where the images lie is nobody's business."""
+    return result.reason.replace(str(Path(result.path).parent / "_")[:-1], "")
 
 
 def _fitting(draw: Any, text: str, font: Any) -> str:

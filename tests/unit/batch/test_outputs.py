@@ -105,6 +105,18 @@ def test_pictures_and_sheets_are_written_and_are_no_images(images, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
+def test_a_sheet_does_not_say_where_the_images_lie(tmp_path):
+    """It is handed on: the same for folders of other names, though the reason names the file."""
+    sheets = []
+    for folder in ("a", "home of a person/plate 3"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "broken.tif").write_bytes(b"<html>log in</html>")
+        report = run_batch(RECIPE, [tmp_path / folder], tmp_path / "out", overlays=True, redo=True)
+        assert str(tmp_path / folder) in report.failed[0].reason
+        sheets.append((tmp_path / "out" / "contact_sheet.png").read_bytes())
+    assert sheets[0] == sheets[1]
+
+
 @pytest.mark.parametrize("name", ["a_labels.tif", "a_objects.csv"])
 @pytest.mark.parametrize("left", [0, 0.5, 0.9])
 def test_what_was_cut_short_is_done_again(images, tmp_path, name, left):
