@@ -156,16 +156,16 @@ def test_cancel_keeps_nothing_and_stop_keeps_the_best(open_refine, qtbot):
 
 
 def test_strokes_painted_meanwhile_reach_the_training(open_refine, qtbot, monkeypatch):
-    import unet_studio.training.course as course
+    import unet_studio.training.curriculum as curriculum
 
     sizes = []
 
-    class Sampler(course.CropSampler):
+    class Sampler(curriculum.CropSampler):
         def __init__(self, exercises, *rest, **options):
             sizes.append(sum(len(e.annotations) for e in exercises))
             super().__init__(exercises, *rest, **options)
 
-    monkeypatch.setattr(course, "CropSampler", Sampler)
+    monkeypatch.setattr(curriculum, "CropSampler", Sampler)
     viewer, tab, _ = open_refine()
     tab.painting.paint.click()
     layer = viewer.layers.selection.active

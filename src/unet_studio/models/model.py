@@ -162,16 +162,23 @@ def without_prefix(
     return weights, ()
 
 
-def save_model(model: Model, path: Path) -> Model:
+def save_model(model: Model, path: str | Path) -> Model:
     """Write a model file and return the model as saved there.
+
+    Parameters
+    ----------
+    model : Model
+    path : str or Path
+        Of a ``.safetensors`` file; one that is there is replaced.
 
     Raises
     ------
     ModelError
         If the path can not be written.
     """
-    sha256 = write_model_file(model.card, model.network.state_dict(), path)
-    return Model(model.card, model.network, sha256, path)
+    file = Path(path)
+    sha256 = write_model_file(model.card, model.network.state_dict(), file)
+    return Model(model.card, model.network, sha256, file)
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:

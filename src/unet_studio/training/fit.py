@@ -15,11 +15,13 @@ from torch import nn
 from unet_studio.events import CancelToken, Event, Trained, Warned
 from unet_studio.training.first_guess import foreground_of, has_said
 from unet_studio.training.keeping import Keeper
+from unet_studio.training.mixed_precision import is_quicker_in_bfloat16
 from unet_studio.training.optimiser import AdamW
 from unet_studio.training.parts import encoder_parameters, head_parameters
 from unet_studio.training.retarget import NEW_HEAD
 from unet_studio.training.sparse_loss import (
     contradicted,
+    guess_loss,
     rehearsal_loss,
     sparse_loss,
     trust_loss,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
     from unet_studio.training.fit_settings import FitSettings
     from unet_studio.training.lessons import Lessons
-    from unet_studio.training.sampler import Batch
+    from unet_studio.training.sampler import Batch, CropSampler
 
 # Before the first plan of a run with a limit of time is made.
 _TIMED_STEPS = 5
@@ -58,6 +60,8 @@ class Fitted:
     seconds : float
     curve : list of tuple
         Step, loss, and score or None.
+    judged_early : bool
+        Whether it was judged after two thirds, and learned from everything then.
     stopped : str
         Why it ended: "done", "stopped", "early", "time", "diverged", "erased".
     """
@@ -69,6 +73,7 @@ class Fitted:
     skipped: int = 0
     seconds: float = 0.0
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
+    judged_early: bool = False
     stopped: str = "done"
 
 
@@ -141,7 +146,7 @@ def fit_steps(
             lessons.watch(loop.keeper.shown(loop.average))
         if loop.has_ended or loop.is_late(elapsed):
             break
-        if warning := loop.renew(step, planned):
+        if warning := loop.turn(step, planned) or loop.renew(step, planned):
             yield Warned(warning)
             if loop.has_ended:
                 break
@@ -165,6 +170,7 @@ class _Loop:
     ) -> None:
         self.card, self.lessons, self.settings = card, lessons, settings
         self.device, self.fresh = device, fresh
+        self.half_wide = is_quicker_in_bfloat16(device)
         self.network = copy.deepcopy(network).to(device).eval()
         if card.ndim == 2:
             self.network = self.network.to(memory_format=torch.channels_last)
@@ -187,7 +193,7 @@ class _Loop:
             known=known, share=settings.share, patience=settings.patience,
         )  # fmt: skip
         self.evaluated = 0
-        self.has_ended = False
+        self.has_turned = self.has_ended = False
 
     def _optimiser(self) -> torch.optim.Optimizer:
         head = head_parameters(self.network) if self.new_head else []
@@ -260,7 +266,7 @@ class _Loop:
         if self.teacher is not None and self.lessons.rehearsal and self.settings.rehearse:
             rehearsed = self._on_device(self.lessons.rehearsal(self.settings.rehearse))
             images = torch.cat([images, rehearsed])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_wide):
             logits = self.network(images)
         known = batch.known.to(self.device)
         loss = sparse_loss(logits[:count], batch.values.to(self.device), known, kind)
@@ -282,9 +288,10 @@ class _Loop:
             return logits.new_zeros(())
         kind, lessons = self.card.representation, self.lessons
         unknown = ~known.any(1) & has_said(said)
-        if self.teacher is not None:
-            unknown &= ~contradicted(said, batch.values.to(self.device), known, kind)
         first = logits[:, : said.shape[1]]
+        if self.teacher is None:
+            return lessons.trust * guess_loss(first, said, unknown, kind)
+        unknown &= ~contradicted(said, batch.values.to(self.device), known, kind)
         near = known.flatten(1).any(1)  # also of crops from anywhere, where frames are small
         loss = logits.new_zeros(())
         for weight, chosen in ((lessons.trust, near), (lessons.trust_far, ~near)):
@@ -315,7 +322,9 @@ class _Loop:
                 value.lerp_(current[name], share)
 
     def evaluate(self, step: int, planned: int) -> float | None:
-        """Score what was learned now and then."""
+        """Score what was learned now and then, while there are strokes that it has not seen."""
+        if self.has_turned:
+            return None
         due = step * self.settings.evaluations // planned
         if due <= self.evaluated:
             return None
@@ -324,6 +333,17 @@ class _Loop:
         if self.keeper.tired:
             self.end("early")
         return score
+
+    def turn(self, step: int, planned: int) -> str:
+        """After two thirds have the network judged, and learn from what judged it, too.
+
+        Returns a warning if there is nothing to learn from any more.
+        """
+        judge = self.lessons.last_third
+        if judge is None or self.has_turned or not 2 * planned <= 3 * step < 3 * planned:
+            return ""
+        self.has_turned = True
+        return self._take(judge(self.keeper.shown(self.average)))
 
     def is_late(self, elapsed: float) -> bool:
         """Whether the limit of time has passed, which happens on a busy computer."""
@@ -337,8 +357,9 @@ class _Loop:
         if self.lessons.refresh is None or step % max(1, (planned or step) // 20):
             return ""
         sampler = self.lessons.refresh()
-        if sampler is None:
-            return ""
+        return self._take(sampler) if sampler is not None else ""
+
+    def _take(self, sampler: CropSampler) -> str:
         if sampler.exercises:
             self.lessons.sampler = sampler
             return ""
@@ -354,5 +375,5 @@ class _Loop:
     def finish(self) -> Fitted:
         """Return the weights to keep."""
         self.fitted.weights = self.keeper.kept(self.average)
-        self.fitted.share = self.keeper.share
+        self.fitted.share, self.fitted.judged_early = self.keeper.share, self.has_turned
         return self.fitted

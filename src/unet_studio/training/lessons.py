@@ -39,6 +39,9 @@ class Lessons:
         says, range [0, 1], or None.
     refresh : callable or None
         Returns a new sampler if annotations have changed, else None.
+    last_third : callable or None
+        Given the network after two thirds of the steps; judges it, and returns a sampler of
+        everything, what it was judged by included, for the rest of the steps.
     watch : callable or None
         Shown the network as it would be kept after each step, on the training's thread.
     """
@@ -52,4 +55,5 @@ class Lessons:
     chooses: bool = False
     keeps: Callable[[nn.Module], float | None] | None = None
     refresh: Callable[[], CropSampler | None] | None = None
+    last_third: Callable[[nn.Module], CropSampler] | None = None
     watch: Callable[[nn.Module], None] | None = None

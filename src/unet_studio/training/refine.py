@@ -17,7 +17,8 @@ from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.inference.devices import lacking, open_devices
 from unet_studio.models.model import Model
 from unet_studio.training.annotations import Annotations, annotations_on, check_annotations
-from unet_studio.training.course import Course, Judgement, make_lessons, prepare_course
+from unet_studio.training.course import Course, Judgement, prepare_course
+from unet_studio.training.curriculum import make_lessons
 from unet_studio.training.fit import Fitted, fit_steps
 from unet_studio.training.fit_settings import FitSettings
 from unet_studio.training.guard import Verdict
@@ -126,7 +127,7 @@ def refine_steps(
     with _told_what_lacks(found):
         yield Started("looking at the old model")
         judgement = Judgement(course, token)
-        lessons = make_lessons(course, latest, token.raise_if_cancelled)
+        lessons = make_lessons(course, judgement, latest, token.raise_if_cancelled)
         if watch is not None:
             lessons.watch = lambda network: watch(network, course.exercises)
         yield Started("training")
@@ -137,10 +138,10 @@ def refine_steps(
         )  # fmt: skip
         token.raise_if_cancelled()
         yield Started("comparing")
-        network = copy.deepcopy(base.network)
-        network.load_state_dict(fitted.weights)
-        network.eval().requires_grad_(False)
-        verdict = judgement.of(network, token)
+        weights, verdict = judgement.final(fitted.weights)
+    network = copy.deepcopy(base.network)
+    network.load_state_dict(weights)
+    network.eval().requires_grad_(False)
     record = _record(course, fitted, verdict, began)
     return Refined(
         _refined_model(base, network, name, record), verdict, tuple(fitted.curve), record,
@@ -306,6 +307,7 @@ def _record(course: Course, fitted: Fitted, verdict: Verdict, began: str) -> dic
             "share": fitted.share,
             "seconds": round(fitted.seconds, 1),
             "ended": fitted.stopped,
+            "judged_early": fitted.judged_early,
             "guessed": not course.knows and course.base.card.ndim == 2,
             "from": course.base.card.name,
             "verdict": verdict.as_dict(),

@@ -150,6 +150,44 @@ def trust_loss(
     return torch.stack([loss[kind == k].mean() for k in torch.unique(kind)]).mean()
 
 
+def guess_loss(
+    logits: torch.Tensor, guess: torch.Tensor, picked: torch.Tensor, representation: str
+) -> torch.Tensor:
+    """Return how far the network is from a guess of which there is more than of strokes.
+
+    Cross entropy and Dice with the guess's probabilities as soft targets, as in distilling one
+    model into another (Hinton et al. 2015, arXiv:1503.02531). Each pixel counts the same, so
+    that what is rare is learned to be rare; without the Dice a new last layer would then say
+    background of everything.
+
+    Parameters
+    ----------
+    logits : tensor of float, axes (N, C, [Z,] Y, X)
+    guess : tensor of float, same shape
+        Probabilities.
+    picked : tensor of bool, axes (N, [Z,] Y, X)
+        Pixels to compare: those that were guessed at and not painted.
+    representation : {"binary", "classes", "objects"}
+        Of objects and of one class the first channel alone is compared.
+
+    Returns
+    -------
+    tensor of float32, no axes
+        0 where nothing is picked.
+    """
+    if not bool(picked.any()):
+        return logits.new_zeros(())
+    chosen, target = logits.float().movedim(1, -1)[picked], guess.float().movedim(1, -1)[picked]
+    if representation == "classes":
+        probability, cross = chosen.softmax(1)[:, 1:], functional.cross_entropy(chosen, target)
+        soft = target[:, 1:]
+    else:
+        probability, soft = chosen[:, :1].sigmoid(), target[:, :1]
+        cross = functional.binary_cross_entropy_with_logits(chosen[:, :1], soft)
+    overlap, total = (probability * soft).sum(0), (probability + soft).sum(0)
+    return cross + 1.0 - ((2.0 * overlap + 1.0) / (total + 1.0)).mean()
+
+
 def _apart(logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
     """Return the divergence of probabilities from soft targets, summed over channels."""
     cross = functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")

@@ -52,22 +52,48 @@ def same(a, b) -> bool:
     return all(torch.equal(v, other[n]) for n, v in one.items())
 
 
+@pytest.fixture
+def judged(monkeypatch):
+    """The weights of every network that a verdict was given on."""
+    real, networks = course.Judgement.of, []
+
+    def of(self, network):
+        networks.append({n: v.clone() for n, v in network.state_dict().items()})
+        return real(self, network)
+
+    monkeypatch.setattr(course.Judgement, "of", of)
+    return networks
+
+
 @pytest.mark.parametrize("base", ["known", "random:unet-tiny"])
 def test_P22_what_judges_has_no_say_in_what_is_judged(
-    painted_frames, base, model_file, monkeypatch
+    painted_frames, base, model_file, monkeypatch, judged
 ):
-    """Neither in the moment whose weights are kept, nor in how far they go, nor in the end."""
+    """Neither in the moment whose weights are judged, nor in how far they go, nor in the end."""
     base = str(model_file) if base == "known" else base
     plain, split = refined(painted_frames, base, monkeypatch)
     other, _ = refined(painted_frames, base, monkeypatch, "judging")
     assert len(split.judging) >= 6
-    assert same(plain, other)
+    one, two = judged
+    assert all(torch.equal(v, two[n]) for n, v in one.items())
     assert plain.record["refined"]["steps"] == other.record["refined"]["steps"]
     assert plain.verdict.new != other.verdict.new  # it does judge
     assert bool(split.choosing) == painted_frames[2]
     counts = plain.record["refined"]["regions"]
     assert counts["chosen_by"] == len(split.choosing)
     assert counts["judged_on"] == len(split.judging) == plain.verdict.regions
+
+
+def test_a_new_model_is_judged_before_it_learns_from_what_judges_it(painted_frames, judged):
+    """A model that knows the kind of thing is judged at the end; both are told apart."""
+    image, painted, enough = painted_frames
+    result = refine(image, painted, "random:unet-tiny", **SETTINGS)
+    assert result.record["refined"]["judged_early"] != enough
+    assert len(judged) == 1
+    kept = result.model.network.state_dict()
+    early = not all(torch.equal(v, kept[n]) for n, v in judged[0].items())
+    assert early == ("learned from these, too" in result.verdict.reason)
+    assert not (enough and early)
 
 
 def test_what_chooses_does_so(painted_frames, monkeypatch):

@@ -104,6 +104,17 @@ def test_no_class_pays_for_another():
     assert judge(old, new, KINDS, kept=0.9).finding == "worse"
 
 
+def test_who_found_one_class_everywhere_had_nothing_to_lose_of_it():
+    """Random last weights say background of all, and are right of all of it."""
+    old = np.where(KINDS == 1, 1.0, 0.0)
+    new = np.where(KINDS == 1, 0.75, 0.8)
+    gains = np.full(12, 0.2)
+    assert judge(old, new, KINDS, gains=gains).finding == "better"
+    assert judge(old, new, KINDS, kept=0.9, gains=gains).finding == "worse"
+    below_a_guess = np.where(KINDS == 1, 1.0, 0.25)
+    assert judge(old, below_a_guess, KINDS, gains=gains).finding == "worse"
+
+
 def test_probabilities_tell_a_small_gain_from_none_and_answers_alone_do_not():
     old = np.full(12, 0.2)
     new = old + np.where(np.arange(12) < 4, 0.5, 0.0)

@@ -215,7 +215,7 @@ def test_rehearsal_keeps_more_of_what_was_known(pictures, model_file):
     swapped = np.where(painted > 0, 3 - painted, 0)
     kept, forgotten = (
         refine(
-            image, swapped, str(model_file), steps=25, rate=3e-3, rehearse=n, trust=0, **QUICK
+            image, swapped, str(model_file), steps=50, rate=3e-3, rehearse=n, trust=0, **QUICK
         ).verdict.agreement
         for n in (4, 0)
     )

@@ -1,0 +1,171 @@
+"""What a training is given: what to learn from, what to keep to, and when to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from unet_studio.training.course import reach
+from unet_studio.training.crops import crop_edges, crops_per_step
+from unet_studio.training.first_guess import first_guess
+from unet_studio.training.guard import Judge
+from unet_studio.training.lessons import Lessons
+from unet_studio.training.regions import filled, find_regions, without
+from unet_studio.training.rehearsal import frozen_copy, rehearsal_crops, rehearsal_images
+from unet_studio.training.sampler import CropSampler
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unet_studio.training.annotations import Annotations
+    from unet_studio.training.course import Course, Judgement
+    from unet_studio.training.exercises import Exercise
+
+# While training, held-back regions are seen with less around them: it is quicker.
+_GLANCE_HALO = 32
+_GLANCED = 12
+# Regions that are learned from, of the old model's word around which enough is to stay.
+_LOOKED_BACK = {2: 16, 3: 4}
+# An old model is right nearly everywhere that nobody painted, and the strokes, which lie on its
+# errors alone, do not say so: its word counts so many times around strokes, and more away from
+# them, where half of the crops are taken (measured in benchmarks/results/refine.md).
+_WORD_NEAR, _WORD_FAR = 4.0, 8.0
+_ANYWHERE = 0.5
+# A guess is all that a new model knows of what was not painted: as much as of strokes again.
+_GUESS = 5.0
+_GUESSED_ANYWHERE = 0.75
+
+
+def make_lessons(
+    course: Course,
+    judgement: Judgement,
+    latest: Callable[[], Sequence[Annotations] | None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Lessons:
+    """Make what the training loop works with.
+
+    Parameters
+    ----------
+    course : Course
+    judgement : Judgement
+        Asked for its verdict before the last third, where that learns from everything.
+    latest : callable, optional
+        As of :func:`~unet_studio.training.refine.refine_steps`.
+    check : callable, optional
+        Called between planes that are looked at; may raise to stop.
+    """
+    card, settings = course.base.card, course.settings
+    generator = torch.Generator().manual_seed(settings.seed)
+    crop = crop_edges(card, settings.crop, [e.shape for e in course.exercises])
+    taught = _Taught(course, crop, generator, latest, check)
+    lessons = Lessons(
+        taught.sampler(),
+        crops_per_step(crop, settings),
+        trust=settings.trust * (_WORD_NEAR if course.knows else _GUESS),
+        trust_far=settings.trust * (_WORD_FAR if course.knows else _GUESS),
+    )
+    if settings.rehearse and course.knows:
+        images = rehearsal_images(card)
+        if images:
+            lessons.rehearsal = rehearsal_crops(images, crop, generator)
+    seen = course.split.choosing or course.split.judging
+    if seen:
+        glance = [min(h, _GLANCE_HALO) for h in course.halos]
+        scorer = Judge(course.exercises, seen, card, course.device, glance, _GLANCED)
+        lessons.score = lambda network: scorer.balanced(scorer.scores(network))
+        lessons.chooses = bool(course.split.choosing)
+    if course.knows:
+        lessons.keeps = _keeper(course, check)
+    if latest is not None:
+        lessons.refresh = taught.refresh
+
+    def last_third(network: nn.Module) -> CropSampler:
+        judgement.early(network)
+        return taught.everything()
+
+    # What knows the kind of thing gains nothing by it (benchmarks/results/refine.md).
+    if course.split.judging and not course.split.choosing and not course.knows:
+        lessons.last_third = last_third
+    return lessons
+
+
+class _Taught:
+    """What is learned from: strokes as they are now, and a guess of what they mean around."""
+
+    def __init__(
+        self,
+        course: Course,
+        crop: Sequence[int],
+        generator: torch.Generator,
+        latest: Callable[[], Sequence[Annotations] | None] | None,
+        check: Callable[[], None] | None,
+    ) -> None:
+        self._course, self._crop, self._generator = course, tuple(crop), generator
+        self._latest, self._check = latest, check
+        self._held = course.split.held_back
+        self._newest = [e.annotations for e in course.exercises]
+        self._exercises = self._guessed(course.training)
+
+    def sampler(self) -> CropSampler:
+        """Return what draws crops."""
+        course = self._course
+        share = (
+            (_ANYWHERE if course.knows else _GUESSED_ANYWHERE) if course.settings.trust else 0.0
+        )
+        card = course.base.card
+        return CropSampler(self._exercises, card, self._crop, self._generator, anywhere=share)
+
+    def refresh(self) -> CropSampler | None:
+        """Take up new strokes, those near held-back regions excepted; None if there are none."""
+        if not self._look():
+            return None
+        halos = reach(self._course.base.card)
+        self._exercises = [
+            e.with_annotations(without(a, self._held, i, halos))
+            for i, (e, a) in enumerate(zip(self._exercises, self._newest, strict=True))
+        ]
+        return self.sampler()
+
+    def everything(self) -> CropSampler:
+        """Hold nothing back any more."""
+        self._look()
+        self._held = ()
+        pairs = zip(self._course.exercises, self._newest, strict=True)
+        self._exercises = self._guessed([e.with_annotations(a) for e, a in pairs])
+        return self.sampler()
+
+    def _look(self) -> bool:
+        """Whether strokes have changed."""
+        every = self._latest() if self._latest is not None else None
+        if every is not None:
+            self._newest = [filled(a) for a in every]
+        return every is not None
+
+    def _guessed(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        """Add a first guess of what was not painted, if the base knows nothing of it."""
+        course = self._course
+        card, settings = course.base.card, course.settings
+        if course.knows or card.ndim != 2 or not settings.trust:
+            return list(exercises)
+        count = card.out_channels if card.representation == "classes" else 2
+        guesses = first_guess(exercises, count, settings.seed, self._check)
+        return [replace(e, guess=g) for e, g in zip(exercises, guesses, strict=True)]
+
+
+def _keeper(
+    course: Course, check: Callable[[], None] | None
+) -> Callable[[nn.Module], float | None]:
+    """Return what measures how much stays of what the base was sure of, around what is learned.
+
+    What is held back has no part in it.
+    """
+    card, ndim = course.base.card, course.base.card.ndim
+    learned = [r for i, a in enumerate(course.split.training) for r in find_regions(a, ndim, i)]
+    glance = [min(h, _GLANCE_HALO) for h in course.halos]
+    most = _LOOKED_BACK[ndim]
+    judge = Judge(course.exercises, learned, card, course.device, glance, most)
+    before = judge.look(frozen_copy(course.base.network, course.device), check)
+    return lambda network: judge.kept(before, judge.look(network, check))

@@ -1,0 +1,91 @@
+"""What a training is given to learn from: at first, after new strokes, and in the last third."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unet_studio.events import CancelToken
+from unet_studio.images.volume import as_volume
+from unet_studio.models.model import load_model
+from unet_studio.training.annotations import annotations_on
+from unet_studio.training.course import Judgement, prepare_course
+from unet_studio.training.curriculum import make_lessons
+from unet_studio.training.fit_settings import FitSettings
+
+_SPEC = importlib.util.spec_from_file_location("scenes", Path(__file__).with_name("scenes.py"))
+scenes = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(scenes)
+
+
+def lessons_of(image, painted, base="random:unet-tiny", latest=None):
+    volume = as_volume(image, "TYX")
+    pairs = [(volume, annotations_on(volume, painted, mode="classes"))]
+    settings = FitSettings(steps=6, crop=32, batch=2)
+    course = prepare_course(
+        pairs, load_model(base), settings, torch.device("cpu"), None, lambda: None
+    )
+    lessons = make_lessons(course, Judgement(course, CancelToken()), latest)
+    return lessons, course
+
+
+def pixels(sampler) -> int:
+    return sum(len(e.annotations) for e in sampler.exercises)
+
+
+def test_in_the_last_third_nothing_is_held_back(pictures):
+    image, _, painted = pictures
+    lessons, course = lessons_of(image, painted)
+    assert 0 < pixels(lessons.sampler) < np.count_nonzero(painted)
+    sampler = lessons.last_third(course.base.network)
+    assert pixels(sampler) == np.count_nonzero(painted)
+    assert sampler.exercises[0].guess is not lessons.sampler.exercises[0].guess
+
+
+def test_strokes_painted_meanwhile_stay_in_the_last_third(pictures):
+    image, _, painted = pictures
+    waiting = []
+    lessons, course = lessons_of(
+        image, painted, latest=lambda: [waiting.pop()] if waiting else None
+    )
+    held = {int(r.frame[0]) for r in course.split.held_back}
+    frame = next(i for i in range(len(image)) if i not in held)  # apart from what is held back
+    more = painted.copy()
+    more[frame][more[frame] == 0] = 1
+    new = np.count_nonzero(more) - np.count_nonzero(painted)
+    before = pixels(lessons.sampler)
+    waiting.append(annotations_on(as_volume(image, "TYX"), more, mode="classes"))
+    assert pixels(lessons.refresh()) == before + new
+    assert pixels(lessons.last_third(course.base.network)) == np.count_nonzero(more)
+    assert lessons.refresh() is None
+
+
+def test_a_model_that_knows_the_kind_of_thing_has_no_such_third(pictures, model_file):
+    image, _, painted = pictures
+    assert lessons_of(image, painted, str(model_file))[0].last_third is None
+
+
+@pytest.mark.parametrize("representation", ["binary", "classes"])
+def test_a_guess_is_learned_where_nothing_was_painted(representation):
+    """Its loss is least where the network says the same, also of what is rare."""
+    from unet_studio.training.sparse_loss import guess_loss
+
+    said = torch.zeros(1, 2, 8, 8)
+    said[:, 0], said[:, 1] = 0.9, 0.1
+    said[:, :, 0, 0] = torch.tensor([0.1, 0.9])
+    picked = torch.ones(1, 8, 8, dtype=torch.bool)
+    picked[:, 4:] = False
+    guess = said if representation == "classes" else said[:, 1:]
+    same = said.log() if representation == "classes" else (said[:, 1:] / said[:, :1]).log()
+    nothing = torch.full_like(same, -4.0)
+    nothing[:, 0] = 4.0 if representation == "classes" else -4.0
+    own = guess_loss(same, guess, picked, representation)
+    assert own < guess_loss(nothing, guess, picked, representation)
+    moved = same.clone()
+    moved[:, :, 5] += 3.0 * torch.randn(1, same.shape[1], 8)  # where it is not asked
+    assert guess_loss(moved, guess, picked, representation) == own
+    assert guess_loss(same, guess, picked & False, representation) == 0
