@@ -62,6 +62,8 @@ class Fitted:
         Step, loss, and score or None.
     judged_early : bool
         Whether it was judged after two thirds, and learned from everything then.
+    half_wide : bool
+        Whether the network was computed in bfloat16.
     stopped : str
         Why it ended: "done", "stopped", "early", "time", "diverged", "erased".
     """
@@ -74,6 +76,7 @@ class Fitted:
     seconds: float = 0.0
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
     judged_early: bool = False
+    half_wide: bool = False
     stopped: str = "done"
 
 
@@ -376,4 +379,5 @@ class _Loop:
         """Return the weights to keep."""
         self.fitted.weights = self.keeper.kept(self.average)
         self.fitted.share, self.fitted.judged_early = self.keeper.share, self.has_turned
+        self.fitted.half_wide = self.half_wide
         return self.fitted

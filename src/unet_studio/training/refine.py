@@ -143,6 +143,8 @@ def refine_steps(
     network.load_state_dict(weights)
     network.eval().requires_grad_(False)
     record = _record(course, fitted, verdict, began)
+    if fitted.judged_early:
+        record["refined"]["kept"] = "last" if weights is fitted.weights else "judged"
     return Refined(
         _refined_model(base, network, name, record), verdict, tuple(fitted.curve), record,
         tuple(warnings),
@@ -308,6 +310,7 @@ def _record(course: Course, fitted: Fitted, verdict: Verdict, began: str) -> dic
             "seconds": round(fitted.seconds, 1),
             "ended": fitted.stopped,
             "judged_early": fitted.judged_early,
+            "precision": "bfloat16" if fitted.half_wide else "float32",
             "guessed": not course.knows and course.base.card.ndim == 2,
             "from": course.base.card.name,
             "verdict": verdict.as_dict(),

@@ -69,6 +69,47 @@ def test_a_model_that_knows_the_kind_of_thing_has_no_such_third(pictures, model_
     assert lessons_of(image, painted, str(model_file))[0].last_third is None
 
 
+def test_what_was_judged_is_kept_if_the_last_third_makes_it_worse(pictures, taught):
+    """And if it does not, what came of that is, and the verdict says that it was not judged."""
+    image, truth, _ = pictures
+    painted = scenes.strokes(truth, per_frame=6)
+    volume = as_volume(image, "TYX")
+    pairs = [(volume, annotations_on(volume, painted, mode="classes"))]
+    course = prepare_course(
+        pairs,
+        load_model("random:unet-tiny"),
+        FitSettings(),
+        torch.device("cpu"),
+        None,
+        lambda: None,
+    )
+    good = {n: v.clone() for n, v in taught.model.network.state_dict().items()}
+    bad = {**good, "head.weight": -good["head.weight"], "head.bias": -good["head.bias"]}
+    judgement = Judgement(course, CancelToken())
+    judgement.early(taught.model.network)
+    weights, verdict = judgement.final(bad)
+    assert all(torch.equal(v, weights[n]) for n, v in good.items())
+    assert "learned from these, too" not in verdict.reason
+    weights, verdict = judgement.final(good)
+    assert weights is good
+    assert "learned from these, too" in verdict.reason
+
+
+@pytest.mark.parametrize("found", [{}, {"avx512_bf16": False}, {"avx512_bf16": True}])
+def test_half_width_is_used_where_the_processor_has_it(found, pictures, monkeypatch):
+    """Weights are float32 in any case, and the record says what was computed in."""
+    from unet_studio.training.refine import refine
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    image, _, painted = pictures
+    result = refine(image, painted, "random:unet-tiny", axes="TYX", steps=3, crop=32, batch=2)
+    wanted = "bfloat16" if found.get("avx512_bf16") else "float32"
+    assert result.record["refined"]["precision"] == wanted
+    weights = result.model.network.state_dict().values()
+    assert {v.dtype for v in weights if v.is_floating_point()} == {torch.float32}
+    assert all(bool(torch.isfinite(v).all()) for v in weights)
+
+
 @pytest.mark.parametrize("representation", ["binary", "classes"])
 def test_a_guess_is_learned_where_nothing_was_painted(representation):
     """Its loss is least where the network says the same, also of what is rare."""
