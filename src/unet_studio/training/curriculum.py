@@ -34,7 +34,8 @@ _LOOKED_BACK = {2: 16, 3: 4}
 # them, where half of the crops are taken (measured in benchmarks/results/refine.md).
 _WORD_NEAR, _WORD_FAR = 4.0, 8.0
 _ANYWHERE = 0.5
-# A guess is all that a new model knows of what was not painted: as much as of strokes again.
+# A guess is all that a new model knows of what was not painted: it counts so many times what
+# strokes do, and most crops are from where nobody painted (measured there, too).
 _GUESS = 5.0
 _GUESSED_ANYWHERE = 0.75
 

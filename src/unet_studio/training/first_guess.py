@@ -50,6 +50,15 @@ class Guess:
     planes: dict[tuple[int, ...], list[tuple[tuple[int, int], NDArray[np.float16]]]]
     count: int
 
+    @property
+    def parts(self) -> list[_Window]:
+        """Frame, start and shape (Y, X) of what was guessed at, in pixels."""
+        return [
+            (frame, start, (plane.shape[1], plane.shape[2]))
+            for frame, planes in self.planes.items()
+            for start, plane in planes
+        ]
+
     def block(
         self, frame: tuple[int, ...], start: Sequence[int], stop: Sequence[int]
     ) -> NDArray[np.float32]:

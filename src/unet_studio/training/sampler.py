@@ -74,7 +74,8 @@ class CropSampler:
     generator : torch.Generator
     augmentation : Augmentation
     anywhere : float
-        Share of a batch's crops that is from anywhere in annotated frames, range [0, 1).
+        Share of a batch's crops that is from anywhere in annotated frames, or in what was guessed
+        at of them, range [0, 1).
     """
 
     def __init__(
@@ -135,8 +136,14 @@ class CropSampler:
         return exercise, frame, centre
 
     def _anywhere(self) -> tuple[Exercise, tuple[int, ...], list[float]]:
-        """Choose any place of a frame that was annotated."""
+        """Choose any place of a frame that was annotated; of a guess, any that it is about."""
         exercise = self.exercises[self._pick(len(self.exercises))]
+        if exercise.guess is not None:  # of a large image it tells the surroundings of strokes
+            parts = exercise.guess.parts
+            frame, start, shape = parts[self._pick(len(parts))]
+            return exercise, frame, [
+                s + uniform(self.generator, 0, n) for s, n in zip(start, shape, strict=True)
+            ]  # fmt: skip
         places, ndim = exercise.annotations.places, self.card.ndim
         frame = tuple(int(i) for i in places[self._pick(len(places)), :-ndim])
         return exercise, frame, [uniform(self.generator, 0, n) for n in exercise.shape]

@@ -46,6 +46,20 @@ def test_in_the_last_third_nothing_is_held_back(pictures):
     assert sampler.exercises[0].guess is not lessons.sampler.exercises[0].guess
 
 
+def test_crops_from_anywhere_are_from_where_something_was_guessed():
+    """Of a large image that is the surroundings of strokes: the rest has nothing to teach."""
+    image, truth = scenes.scene(1, 1024)
+    painted = np.zeros(truth.shape, np.uint8)
+    y, x = np.maximum(np.argwhere(truth[0])[0] - 48, 0)
+    near = np.s_[:, y : y + 96, x : x + 96]
+    painted[near] = scenes.strokes(truth[near], per_frame=8)
+    lessons, _ = lessons_of(image, painted)
+    batch = lessons.sampler.batch(40)
+    told = batch.guess.flatten(1).any(1)
+    assert bool(told.all())
+    assert not bool(batch.known.flatten(1).any(1).all())  # and not from strokes alone
+
+
 def test_strokes_painted_meanwhile_stay_in_the_last_third(pictures):
     image, _, painted = pictures
     waiting = []
