@@ -23,6 +23,7 @@ from torch import nn
 from unet_studio import Model, as_volume, predict
 from unet_studio.images.sampling import measure_scaling
 from unet_studio.inference.channels import map_channels
+from unet_studio.inference.openvino import OpenVinoNetwork
 from unet_studio.inference.precision import prepare
 
 TILE = 512
@@ -31,6 +32,11 @@ _BAND = 256
 
 Probabilities = NDArray[np.float16]
 Run = Callable[[], tuple[Probabilities, str]]
+
+
+# What the networks of peers compute in, and how the table says it.
+NUMERICS = {"plain": "", "half": ", same numerics as ours", "int8": ", 8-bit integers as ours"}
+_ENDINGS = {"plain": "", "half": "-half", "int8": "-int8"}
 
 
 class NotHereError(Exception):
@@ -72,9 +78,27 @@ class Setting:
         """The network in the form in which ours runs it at half width."""
         return _HalfWide(prepare(self.model.network, self.model.card, self.device, "bfloat16"))
 
-    def network(self, half: bool) -> nn.Module:
-        """Return one of the two; the same object each time."""
-        return self.half_wide if half else self.plain
+    @cached_property
+    def integers(self) -> nn.Module:
+        """The network in the form in which ours runs it in integers of 8 bits."""
+        return _Integers(self.model)
+
+    def network(self, numerics: str) -> nn.Module:
+        """Return one of :data:`NUMERICS`; the same object each time."""
+        return {"plain": lambda: self.plain, "half": lambda: self.half_wide,
+                "int8": lambda: self.integers}[numerics]()  # fmt: skip
+
+
+class _Integers(nn.Module):
+    """What OpenVINO runs in integers, as a module that takes and gives float32."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.run = OpenVinoNetwork(model, "int8")
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, C, Y, X) of an image."""
+        return self.run(image)
 
 
 class _HalfWide(nn.Module):
@@ -126,9 +150,9 @@ def activated(logits: torch.Tensor, representation: str) -> Probabilities:
     return result
 
 
-def whole(setting: Setting, *, half: bool) -> Run:
+def whole(setting: Setting, *, numerics: str) -> Run:
     """One forward pass over the whole image."""
-    network, tensor = setting.network(half), setting.tensor
+    network, tensor = setting.network(numerics), setting.tensor
 
     @torch.no_grad()
     def run() -> tuple[Probabilities, str]:
@@ -158,11 +182,11 @@ def loop(setting: Setting) -> Run:
     return run
 
 
-def monai(setting: Setting, *, overlap: float, batch: int, half: bool) -> Run:
+def monai(setting: Setting, *, overlap: float, batch: int, numerics: str) -> Run:
     """MONAI's sliding window with Gaussian weights."""
     from monai.inferers import sliding_window_inference
 
-    network, tensor = setting.network(half), setting.tensor
+    network, tensor = setting.network(numerics), setting.tensor
 
     # It adds up in place, which torch refuses for tensors made in inference mode.
     @torch.no_grad()
@@ -175,9 +199,9 @@ def monai(setting: Setting, *, overlap: float, batch: int, half: bool) -> Run:
     return run
 
 
-def nnunet(setting: Setting, *, half: bool) -> Run:
+def nnunet(setting: Setting, *, numerics: str) -> Run:
     """Return nnU-Net's predictor as it comes: step 0.5, Gaussian weights; no mirroring."""
-    if half and setting.device.type == "cuda":
+    if numerics != "plain" and setting.device.type == "cuda":
         raise NotHereError("on a GPU it always computes under its own float16 autocast")
     benchmark = torch.backends.cudnn.benchmark
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -191,7 +215,7 @@ def nnunet(setting: Setting, *, half: bool) -> Run:
         allow_tqdm=False,
     )
     torch.backends.cudnn.benchmark = benchmark  # it switched that on for all of torch
-    network, tensor = setting.network(half), setting.tensor
+    network, tensor = setting.network(numerics), setting.tensor
     # What it would have read from a trained model's folder.
     predictor.network = network
     predictor.list_of_parameters = [network.state_dict()]
@@ -236,12 +260,19 @@ def _remark(record: dict[str, Any]) -> str:
     return f"{text}, {record['backend']} {record['precision']}"
 
 
-def _monai(overlap: float, batch: int, half: bool) -> Method:
-    numerics = ", same numerics as ours" if half else ""
+def _monai(overlap: float, batch: int, numerics: str) -> Method:
     return Method(
-        f"monai-{overlap}-b{batch}{'-half' if half else ''}",
-        f"MONAI sliding window, overlap {overlap}, batch {batch}{numerics}",
-        partial(monai, overlap=overlap, batch=batch, half=half),
+        f"monai-{overlap}-b{batch}{_ENDINGS[numerics]}",
+        f"MONAI sliding window, overlap {overlap}, batch {batch}{NUMERICS[numerics]}",
+        partial(monai, overlap=overlap, batch=batch, numerics=numerics),
+    )
+
+
+def _nnunet(numerics: str) -> Method:
+    return Method(
+        f"nnunet{_ENDINGS[numerics]}",
+        f"nnU-Net predictor, step 0.5{NUMERICS[numerics]}",
+        partial(nnunet, numerics=numerics),
     )
 
 
@@ -257,15 +288,12 @@ def _ours(quality: str, precision: str, backend: str = "torch") -> Method:
 
 REFERENCE = "whole"
 METHODS: tuple[Method, ...] = (
-    Method(REFERENCE, "whole image, float32", partial(whole, half=False)),
-    Method("whole-half", "whole image, bfloat16 channels last", partial(whole, half=True)),
+    Method(REFERENCE, "whole image, float32", partial(whole, numerics="plain")),
+    Method("whole-half", "whole image, bfloat16 channels last", partial(whole, numerics="half")),
+    Method("whole-int8", "whole image, 8-bit integers", partial(whole, numerics="int8")),
     Method("loop", f"plain loop of {TILE} tiles, no overlap", loop),
-    *(_monai(o, b, h) for o in (0.25, 0.5) for h in (False, True) for b in (1, 4)),
-    Method("nnunet", "nnU-Net predictor, step 0.5", partial(nnunet, half=False)),
-    Method(
-        "nnunet-half", "nnU-Net predictor, step 0.5, same numerics as ours",
-        partial(nnunet, half=True),
-    ),
+    *(_monai(o, b, n) for o in (0.25, 0.5) for n in NUMERICS for b in (1, 4)),
+    *(_nnunet(n) for n in NUMERICS),
     *(_ours(q, p) for q in ("exact", "balanced") for p in ("float32", "bfloat16")),
     *(_ours(q, "auto") for q in ("balanced", "fast")),
     *(_ours(q, "int8", "openvino") for q in ("exact", "balanced")),
