@@ -68,7 +68,9 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     """
     nibabel = _nibabel(path)
     if series or level:
-        raise ImageError(f"{path} holds one image; there is no series {series}, level {level}.")
+        raise ImageError(
+            f"{path} holds one image; there is no series {series}, level {level}. Leave both at 0."
+        )
     image = nibabel.load(path)
     header, voxels = image.header, image.dataobj
     if not isinstance(image, nibabel.Nifti1Pair):
