@@ -23,7 +23,6 @@ class WeightsEntry(FileEntry):
     """Weights in one format."""
 
     architecture: Any = None
-    opset_version: int | None = None
     external_data: Any = None
 
 
