@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from unet_studio.gui.choice_box import keep_narrow
 from unet_studio.gui.layers import is_overlay, unwrap
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ class LayerBox(QComboBox):
         self._layers: list[Any] = []
         self._named: list[Layer] = []
         self._current: Any = None
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        keep_narrow(self)
         for emitter in self._emitters():
             emitter.connect(self.refresh)
         self.currentIndexChanged.connect(self._on_index)
