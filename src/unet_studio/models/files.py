@@ -131,7 +131,9 @@ def _not_a_model(path: Path, prefix: bytes) -> ModelError:
         )
     else:
         reason = "it is of another kind, or damaged"
-    return ModelError(f"{path} is not a model file: {reason}. Model files end in {SUFFIX}.")
+    return ModelError(
+        f"{path} is not a model file: {reason}. Give one that ends in {SUFFIX}, or import it."
+    )
 
 
 def read_card(path: Path) -> ModelCard:
