@@ -80,9 +80,14 @@ class Axes:
                 "C (channel), Z (depth), Y (height), X (width)."
             )
         if len(set(names)) != len(names):
-            raise AxesError(f"Axes {self.names!r} name an axis twice.")
+            raise AxesError(
+                f"Axes {self.names!r} name an axis twice. Give each letter once, such as ZYX."
+            )
         if not {"Y", "X"} <= set(names):
-            raise AxesError(f"Axes {self.names!r} lack Y or X; an image has both.")
+            raise AxesError(
+                f"Axes {self.names!r} lack Y or X; an image has both. Add what is missing, such "
+                "as YX or ZYX."
+            )
         object.__setattr__(self, "names", names)
         defaults: dict[str, tuple[Any, ...]] = {
             "scale": (1.0,) * len(names),
@@ -93,7 +98,8 @@ class Axes:
             given = tuple(getattr(self, field)) or default
             if len(given) != len(names):
                 raise AxesError(
-                    f"{len(given)} values of {field} were given for the {len(names)} axes {names}."
+                    f"{len(given)} values of {field} were given for the {len(names)} axes "
+                    f"{names}. Give one per axis."
                 )
             object.__setattr__(self, field, given)
 
@@ -127,7 +133,7 @@ class Axes:
         """
         missing = [a for a in names if a not in self.names]
         if missing:
-            raise AxesError(f"Axes {self.names} have no {', '.join(missing)}.")
+            raise AxesError(f"Axes {self.names} have no {', '.join(missing)}. Choose among these.")
         order = [self.index(a) for a in names]
         return Axes(
             names,
@@ -187,7 +193,9 @@ def rearrange(array: NDArray[Any], source: str, target: str) -> NDArray[Any]:
         If the letters are not the same.
     """
     if sorted(source) != sorted(target):
-        raise AxesError(f"Axes {source} can not be rearranged into {target}.")
+        raise AxesError(
+            f"Axes {source} can not be rearranged into {target}. Name the same letters in both."
+        )
     return np.transpose(array, [source.index(a) for a in target])
 
 

@@ -183,4 +183,6 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
         problems = "; ".join(
             f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
         )
-        raise RecipeError(f"The recipe has settings that can not be used. {problems}.") from None
+        raise RecipeError(
+            f"The recipe has settings that can not be used. {problems}. Correct them."
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,40 @@ def test_every_public_name_is_there():
     assert dir(unet_studio) == sorted(unet_studio.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         unet_studio.nothing  # noqa: B018
+
+
+def rooms_of(page: str) -> dict[str, set[str]]:
+    """Files that a page's second table of rooms names; ``…`` and ``_`` end beginnings."""
+    rows = page.partition("Where to begin in a room")[2].splitlines()
+    cells = (re.findall(r"`([^`]+)`", row) for row in rows if row.startswith("| `"))
+    return {room.strip("/"): {name.strip("/") for name in names} for room, *names in cells}
+
+
+def files_in(room: str) -> set[str]:
+    inside = [p for p in (SOURCE / room).iterdir() if p.is_dir() or p.suffix == ".py"]
+    return {p.stem for p in inside if not p.name.startswith("__")}
+
+
+def is_named(file: str, names: set[str]) -> bool:
+    begins = tuple(n.rstrip("…") for n in names if n.endswith(("…", "_")))
+    return file in names or file.startswith(begins)
+
+
+def test_the_table_of_rooms_names_every_file_and_no_other():
+    rooms = rooms_of((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(rooms) == 8
+    for room, names in rooms.items():
+        files = files_in(room)
+        assert not [file for file in files if not is_named(file, names)], room
+        assert not [n for n in names if not any(is_named(file, {n}) for file in files)], room
+
+
+def test_a_file_that_no_table_names_would_be_noticed():
+    names = rooms_of("Where to begin in a room\n| `gui/` | `dock` | `click_`, `stroke_…` |")["gui"]
+    assert names == {"dock", "click_", "stroke_…"}
+    assert is_named("click_tab", names)
+    assert is_named("stroke_watch", names)
+    assert not is_named("docks", names)
 
 
 def test_there_is_one_version():

@@ -91,7 +91,11 @@ def _listed(path: Path, output: Path, problems: Problems) -> Iterator[tuple[Path
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"The list {path} can not be read: {error}.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(
+            f"The list {path} can not be read: {reason}. Check its name and permissions, and that "
+            "it is text in UTF-8."
+        ) from None
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue

@@ -121,7 +121,7 @@ def find_items(inputs: Sequence[Path | str], output: Path) -> FoundItems:
         results = f" but {found.results} results of earlier runs" if found.results else ""
         raise ImageError(
             f"There is no image{results} in {', '.join(map(str, inputs))} (TIFF, OME-Zarr, NIfTI, "
-            "PNG, JPEG)."
+            "PNG, JPEG). Check the path."
         )
     return found
 

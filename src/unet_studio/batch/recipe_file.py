@@ -139,7 +139,10 @@ def recipe_text(recipe: Recipe, *, defaults: bool = False) -> str:
     try:
         return tomli_w.dumps({"version": _VERSION, **_without_none(values)})
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"The recipe can not be written as TOML: {error}.") from None
+        raise RecipeError(
+            f"The recipe can not be written as TOML: {error}. Give its settings as numbers, texts "
+            "and lists."
+        ) from None
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +169,9 @@ def _checked(values: dict[str, Any], text: str, path: Path) -> Recipe:
         problems = list(problems_of(recipe))
     if problems:
         said = "; ".join(f"{'.'.join(at)}{_where(text, at)}: {why}" for at, why in problems)
-        raise RecipeError(f"{path}: the recipe has settings that can not be used. {said}.")
+        raise RecipeError(
+            f"{path}: the recipe has settings that can not be used. {said}. Correct it."
+        )
     beside = path.parent / recipe.model
     if not Path(recipe.model).is_absolute() and is_file(beside):
         recipe = recipe.model_copy(update={"model": str(beside)})

@@ -98,7 +98,10 @@ def write_parquet(output: Path) -> Path:
                 for batch in reader:
                     writer.write_batch(batch)
     except pa.ArrowException as error:
-        raise OutputError(f"{output / PARQUET} could not be written: {error}.") from error
+        raise OutputError(
+            f"{output / PARQUET} could not be written: {error}. The table is there as {TABLE}; "
+            "leave --parquet out."
+        ) from error
     return output / PARQUET
 
 

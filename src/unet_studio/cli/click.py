@@ -188,7 +188,10 @@ def _write(session: ClickSession, output: Path, journal: Path | None) -> None:
     from unet_studio.images.writers import write_labels
 
     if session.labels is None:
-        raise ClickError("Nothing was committed, so there are no labels to write.")
+        raise ClickError(
+            f"Nothing was committed, so there are no labels to write to {output}. Click on an "
+            "object."
+        )
     volume = session.canvas.volume
     axes = volume.axes.without("C")
     written = write_labels(session.labels, axes, output, metadata=volume.metadata)

@@ -285,7 +285,8 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], int]:
         if not own:
             but = f" but {results} results of earlier runs" if results else ""
             raise ImageError(
-                f"The folder {path} holds no image{but} (TIFF, OME-Zarr, NIfTI, PNG, JPEG)."
+                f"The folder {path} holds no image{but} (TIFF, OME-Zarr, NIfTI, PNG, JPEG). Check "
+                "the path."
             )
         found.update(dict.fromkeys(own))
         skipped += results

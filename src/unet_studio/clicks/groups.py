@@ -102,7 +102,9 @@ def _position(
         found = (math.nan,)
     if not all(map(math.isfinite, found)):
         values = ", ".join(str(row[name]) for name in columns)
-        raise ClickError(f"Line {line} of {path} has no numbers as its position: {values}.")
+        raise ClickError(
+            f"Line {line} of {path} has no numbers as its position: {values}. Write one per axis."
+        )
     return found
 
 

@@ -95,7 +95,10 @@ def read_journal(journal: str | Path) -> list[dict[str, Any]]:
             f"{name} is not a journal of clicks, or it is damaged. Use one that a session wrote."
         ) from error
     if version != VERSION:
-        raise ClickError(f"{name} is of version {version}; this program knows {VERSION}.")
+        raise ClickError(
+            f"{name} is of version {version}; this program knows {VERSION}. Replay it with the "
+            "version of U-Net Studio that wrote it."
+        )
     return entries
 
 
@@ -154,7 +157,9 @@ def replay(
             moved = f" It was written on {there}, this is {here}."
             raise ClickError(
                 f"Line {number} of the journal ({entry['do']}) gave another result here. The "
-                "image or the computer's numerics have changed." + moved * (there != here)
+                "image or the computer's numerics have changed."
+                + moved * (there != here)
+                + " Replay it where it was written, or click anew."
             )
     return session
 

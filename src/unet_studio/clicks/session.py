@@ -275,7 +275,10 @@ class ClickSession(Labelling):
         start, axis = self._chronicle.object, axis or self._next_axis()
         place = start.place
         if axis not in self.canvas.plane_axes:
-            raise ClickError(f"The image {self.canvas.volume.name!r} has no axis {axis}.")
+            raise ClickError(
+                f"The image {self.canvas.volume.name!r} has no axis {axis} to follow an object "
+                f"along. Choose one of: {', '.join(self.canvas.plane_axes) or 'it has none'}."
+            )
         if place is None or not start.on(place).answer.mask.values.any():
             raise ClickError("There is no object to follow yet: click on one first.")
         slot = self.canvas.plane_axes.index(axis)
@@ -323,5 +326,8 @@ class ClickSession(Labelling):
         from unet_studio.clicks.exporting import annotations_of
 
         if self.labels is None:
-            raise ClickError("No object was committed yet; there is nothing to learn from.")
+            raise ClickError(
+                f"No object of {self.canvas.volume.name!r} was committed yet; there is nothing to "
+                "learn from. Commit one first."
+            )
         return annotations_of(self.labels, self.canvas.axes, self.edits, ring)

@@ -109,7 +109,10 @@ class BatchProcess(QObject):
 
     def _on_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart and self._process is not None:
-            reason = f"{self._command[0]} can not be started: {self._process.errorString()}."
+            reason = (
+                f"{self._command[0]} can not be started: {self._process.errorString()}. Start "
+                "napari again; if that does not help, install the package again."
+            )
             self._end({"event": "died", "reason": reason})
 
     def _on_finished(self, code: int, _status: Any = None) -> None:

@@ -14,8 +14,9 @@ from unet_studio.gui.batch_plot import PlotWindow, plotted
 from unet_studio.gui.batch_process import BatchProcess
 from unet_studio.gui.batch_table import BAD, FINISHED, BatchTable, Row
 from unet_studio.gui.layouts import framed, stacked, thin_bar
-from unet_studio.gui.messages import describe, notify_error
-from unet_studio.gui.notice import Notice, primary_style
+from unet_studio.gui.messages import describe, tell_failure
+from unet_studio.gui.notice import Notice
+from unet_studio.gui.primary_button import CANCEL_TEXT, CANCELLING_TEXT, PrimaryButton
 from unet_studio.gui.recipe_button import SaveRecipeButton
 from unet_studio.gui.worker import Failure, Job, Success, Telling
 
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
 
     from unet_studio.gui.model_header import ModelHeader
-    from unet_studio.gui.settings import Settings
 
 RUN_TEXT, RESUME_TEXT = "Run batch", "Resume batch"
-CANCEL_TEXT, CANCELLING_TEXT = "Cancel", "Cancelling …"
 # After the last change of the form, until it is looked what would be done.
 _LOOK_MS = 500
 
@@ -40,17 +39,17 @@ class BatchTab(QWidget):
     ----------
     viewer : napari viewer
     header : ModelHeader
-    settings : Settings
     """
 
-    def __init__(self, viewer: Viewer, header: ModelHeader, settings: Settings) -> None:
+    def __init__(self, viewer: Viewer, header: ModelHeader) -> None:
         super().__init__()
-        self._viewer, self._settings = viewer, settings
+        self._viewer = viewer
         self.form = BatchForm(header)
         self.table = BatchTable()
         self.forecast, self.summary = Notice(viewer.theme), Notice(viewer.theme)
         self.detail = Notice(viewer.theme)
-        self.run_button, self.bar = QPushButton(RUN_TEXT), thin_bar()
+        self.run_button = PrimaryButton(RUN_TEXT, "unet-studio-batch", viewer.theme)
+        self.bar = thin_bar()
         self.open_button, self.plot_button = QPushButton("Open"), QPushButton("Plot …")
         self.looker, self.batch = BatchProcess(self), BatchProcess(self)
         self.job: Job | None = None
@@ -102,7 +101,7 @@ class BatchTab(QWidget):
         """Follow a change of napari's theme."""
         for notice in (self.forecast, self.summary, self.detail):
             notice.set_theme(theme)
-        self.run_button.setStyleSheet(primary_style(theme))
+        self.run_button.set_theme(theme)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Look again what would be done, if something changed meanwhile."""
@@ -113,9 +112,6 @@ class BatchTab(QWidget):
     # -- building -------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        self.run_button.setObjectName("unet-studio-batch")
-        self.run_button.setMinimumHeight(32)
-        self.run_button.setStyleSheet(primary_style(self._viewer.theme))
         self.open_button.setToolTip("Show the chosen image with its result in the viewer.")
         self.plot_button.setToolTip("Numbers and sizes of objects over the images, and export.")
         buttons = QHBoxLayout()
@@ -254,8 +250,7 @@ class BatchTab(QWidget):
         elif last["event"] == "cancelled":
             self.summary.show_message("info", f"Cancelled: {complete}. Resume to go on.")
         else:
-            self.summary.show_message("error", last["reason"])
-            notify_error(last["reason"])
+            tell_failure(self.summary, last["reason"])
         self._stale = False
         self._show_state()
 
@@ -276,16 +271,12 @@ class BatchTab(QWidget):
     def _on_opened(self, row: Row, outcome: object) -> None:
         from unet_studio.gui.batch_open import show
 
-        job, self.job = self.job, None
-        if job is not None:
-            job.deleteLater()
+        self.job = None
         if isinstance(outcome, Success):
             show(self._viewer, row, outcome.value)
             self.detail.show_message("info", f"{row.name} is in the viewer.")
         elif isinstance(outcome, Failure):
-            message = describe(outcome, f"Opening {row.name!r}")
-            self.detail.show_message("error", message)
-            notify_error(message)
+            tell_failure(self.detail, describe(outcome, f"Opening {row.name!r}"))
         self._show_state()
 
     def _open_current(self) -> None:

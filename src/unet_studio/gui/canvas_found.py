@@ -56,7 +56,7 @@ def found_canvases(viewer: Viewer, choice: InputChoice, known: Sequence[Any]) ->
         axes, shape, placement = lie_of(choice, volume)
         lying = placement.arrange(np.broadcast_to(np.uint8(0), shape)).shape
         key = image_key(volume)
-        if tuple(layer.data.shape) == lying and _is_of(viewer, layer, choice, key):
+        if tuple(layer.data.shape) == lying and _is_of(layer, choice, key):
             kinds.remove(kind)
             yield Canvas(choice, layer, kind, placement, axes, key, weakref.ref(image))
 
@@ -115,7 +115,7 @@ def _may_be_of(viewer: Viewer, layer: Any, choice: InputChoice) -> bool:
     return all(str(other.unique_id) != known for other in viewer.layers)
 
 
-def _is_of(viewer: Viewer, layer: Any, choice: InputChoice, key: str) -> bool:
+def _is_of(layer: Any, choice: InputChoice, key: str) -> bool:
     facts = _record(layer)
     if facts.get("image") == str(unwrap(choice.layer).unique_id):
         return True

@@ -6,21 +6,21 @@ from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QComboBox
 
-from unet_studio.axes import AXIS_WORDS
-
-
-def axes_title(axes: str) -> str:
-    """Return axes in words, such as ``ZYX: depth, height, width``."""
-    return f"{axes}: {', '.join(AXIS_WORDS[letter] for letter in axes)}"
+_LEAST_LETTERS = 12
 
 
 def choice_box(tooltip: str) -> QComboBox:
     """Make an empty list that stays narrow in a dock."""
     box = QComboBox()
     box.setToolTip(tooltip)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(12)
+    keep_narrow(box)
     return box
+
+
+def keep_narrow(box: QComboBox) -> None:
+    """Let a list be narrower than its longest text."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(_LEAST_LETTERS)
 
 
 def check_box(title: str, tooltip: str) -> QCheckBox:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -10,12 +9,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from unet_studio.clicks.commit import POLICIES
 from unet_studio.errors import UNetStudioError
-from unet_studio.gui.choice_box import axes_title, choice_box, fill_box
+from unet_studio.gui.axes_box import AxesBox
+from unet_studio.gui.choice_box import choice_box, fill_box
 from unet_studio.gui.click_state import OVERLAPS, POLICY_TITLES, Setup
 from unet_studio.gui.click_target import fits
 from unet_studio.gui.labels_box import LabelsBox
 from unet_studio.gui.layer_box import ImageLayerBox
-from unet_studio.gui.layers import axes_candidates, layer_axes, volume_from_layer
+from unet_studio.gui.layers import layer_axes, volume_from_layer
 from unet_studio.gui.layouts import form_layout, show_row
 from unet_studio.gui.placement import placement_of
 from unet_studio.models.store import list_models
@@ -46,13 +46,12 @@ class ClickForm(QWidget):
         super().__init__(parent)
         self._header = header
         self._entries: list[ModelEntry] = []
-        self._chosen_axes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._fixed: Image | None = None
         self.layer_box = ImageLayerBox(viewer)
         self.layer_box.setToolTip(
             "The image whose objects you click. Selecting an image in the layer list chooses it."
         )
-        self.axes_box = choice_box("What the dimensions of this image are.")
+        self.axes_box = AxesBox("What the dimensions of this image are.")
         self.channels_box = choice_box("Which channels the click model is shown: up to three.")
         self.model_box = choice_box(
             "The network that answers clicks. A model that was refined for clicks is listed, too."
@@ -64,7 +63,7 @@ class ClickForm(QWidget):
             self.policy_box.setItemData(self.policy_box.count() - 1, POLICIES[name], 3)
         self._lay_out()
         self.layer_box.layer_changed.connect(self._on_layer)
-        self.axes_box.currentIndexChanged.connect(self._on_axes)
+        self.axes_box.chosen.connect(self._on_reading)
         header.changed.connect(self.list_models)
         self.list_models()
         self._on_layer()
@@ -92,7 +91,7 @@ class ClickForm(QWidget):
         channels = self.channels_box.currentData()
         return Setup(
             layer,
-            self._chosen_axes.get(layer),
+            self.axes_box.axes_of(layer),
             None if channels is None else tuple(channels),
             self._entries[index].path,
             "auto" if device is None else device.device,
@@ -106,7 +105,7 @@ class ClickForm(QWidget):
         if not self._entries:
             return "There is no model that answers clicks. Open one above."
         try:
-            volume_from_layer(layer, self._chosen_axes.get(layer))
+            volume_from_layer(layer, self.axes_box.axes_of(layer))
         except UNetStudioError as error:
             return str(error)
         return ""
@@ -147,7 +146,7 @@ class ClickForm(QWidget):
         if image is None:
             return False
         try:
-            chosen = self._chosen_axes.get(image)
+            chosen = self.axes_box.axes_of(image)
             info = volume_from_layer(image, chosen).info
             names = layer_axes(image, chosen)[: int(image.ndim)]
             inserted = placement_of(image, names, info.channels).inserted
@@ -160,25 +159,8 @@ class ClickForm(QWidget):
         if self._fixed is not None and self.layer_box.value() is not self._fixed:
             self.layer_box.set_value(self._fixed)
             return
-        layer = self.layer_box.value()
-        try:
-            candidates = axes_candidates(layer) if layer is not None else ()
-        except UNetStudioError:
-            candidates = ()
-        entries = [("Choose …", None)] + [(axes_title(c), c) for c in candidates]
-        chosen = self._chosen_axes.get(layer) if layer is not None else None
-        fill_box(self.axes_box, entries, chosen)
-        show_row(self._form, self.axes_box, len(candidates) > 1)
-        self._on_reading()
-
-    def _on_axes(self, _index: int) -> None:
-        layer, chosen = self.layer_box.value(), self.axes_box.currentData()
-        if layer is None:
-            return
-        if chosen is None:
-            self._chosen_axes.pop(layer, None)
-        else:
-            self._chosen_axes[layer] = chosen
+        ambiguous = self.axes_box.offer(self.layer_box.value())
+        show_row(self._form, self.axes_box, ambiguous)
         self._on_reading()
 
     def _on_reading(self) -> None:
@@ -186,7 +168,7 @@ class ClickForm(QWidget):
         layer, count = self.layer_box.value(), 1
         if layer is not None and not layer.rgb:
             try:
-                count = volume_from_layer(layer, self._chosen_axes.get(layer)).info.channels
+                count = volume_from_layer(layer, self.axes_box.axes_of(layer)).info.channels
             except UNetStudioError:
                 count = 1
         first = ", ".join(map(str, range(min(count, _MOST_CHANNELS))))

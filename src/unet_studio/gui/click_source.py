@@ -276,7 +276,10 @@ class ClickSource:
                 "part of the image that has the objects as an image of its own, and click there."
             ) from error
         if not write_annotations(known, labels, edits):
-            raise ClickError("Commit an object first; there is nothing to learn from.")
+            raise ClickError(
+                f"No object of {self.name!r} was committed yet; there is nothing to learn from. "
+                "Commit one first."
+            )
         return known
 
     def annotations_layer(self, known: NDArray[np.int32]) -> Labels:
@@ -289,7 +292,10 @@ class ClickSource:
         """
         layer = self.layer
         if layer is None:
-            raise ClickError(f"The image {self.name!r} is gone, and with it what to learn from.")
+            raise ClickError(
+                f"The image {self.name!r} is gone, and with it what to learn from. Open it again, "
+                "and commit objects there."
+            )
         facts = record_of(layer, image_key(self._volumes[0]), "objects")
         name = f"{self.name} · objects to learn"
         return labels_layer(known, self.placement, name, metadata=facts)

@@ -14,8 +14,9 @@ from unet_studio.gui.click_journal import journals_folder
 from unet_studio.gui.click_panel import ClickPanel
 from unet_studio.gui.clicking import Clicking
 from unet_studio.gui.layouts import framed, stacked
-from unet_studio.gui.messages import notify_error
-from unet_studio.gui.notice import Notice, primary_style
+from unet_studio.gui.messages import tell_failure
+from unet_studio.gui.notice import Notice
+from unet_studio.gui.primary_button import PrimaryButton
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from unet_studio.gui.click_state import Setup
     from unet_studio.gui.model_header import ModelHeader
-    from unet_studio.gui.settings import Settings
 
 START_TEXT, STOP_TEXT = "Start clicking", "Stop clicking"
 _JOURNALS = "Journals of clicks (*.jsonl)"
@@ -36,15 +36,13 @@ class ClickTab(QWidget):
     ----------
     viewer : napari viewer
     header : ModelHeader
-    settings : Settings
     """
 
-    def __init__(self, viewer: Viewer, header: ModelHeader, settings: Settings) -> None:
+    def __init__(self, viewer: Viewer, header: ModelHeader) -> None:
         super().__init__()
         self._viewer = viewer
         self.form = ClickForm(viewer, header)
-        self.run_button = QPushButton(START_TEXT)
-        self.run_button.setObjectName("unet-studio-click")
+        self.run_button = PrimaryButton(START_TEXT, "unet-studio-click", viewer.theme)
         self.restore_button = QPushButton("Restore a journal …")
         self.restore_button.setToolTip(
             "Do again what was done in an earlier session with this image, such as one that was "
@@ -84,7 +82,7 @@ class ClickTab(QWidget):
     def set_theme(self, theme: str) -> None:
         """Follow a change of napari's theme."""
         self.summary.set_theme(theme)
-        self.run_button.setStyleSheet(primary_style(theme))
+        self.run_button.set_theme(theme)
 
     # -- clicking -----------------------------------------------------------
 
@@ -99,8 +97,7 @@ class ClickTab(QWidget):
         try:
             self.clicking = self._begin(replace(setup, journal=journal))
         except UNetStudioError as error:
-            self.summary.show_message("error", str(error))
-            notify_error(str(error))
+            tell_failure(self.summary, str(error))
 
     def _begin(self, setup: Setup) -> Clicking:
         clicking = Clicking(self._viewer, setup, self)
@@ -155,9 +152,7 @@ class ClickTab(QWidget):
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            message = str(cannot_write(path, error))
-            self.summary.show_message("error", message)
-            notify_error(message)
+            tell_failure(self.summary, str(cannot_write(path, error)))
         else:
             self.summary.show_message("good", f"The journal is in {path}.")
 
@@ -175,8 +170,6 @@ class ClickTab(QWidget):
     # -- building -----------------------------------------------------------
 
     def _lay_out(self) -> None:
-        self.run_button.setMinimumHeight(32)
-        self.run_button.setStyleSheet(primary_style(self._viewer.theme))
         stacked(
             self, framed(QGroupBox("Image and labels"), self.form), self.run_button,
             self.summary, self.panel, self.restore_button,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-# Title to class. A tab is built with (viewer, header, settings) and has
+# Title to class. A tab is built with (viewer, header) and has
 # run_or_cancel(), choose_layer(layer), stop_work(), shut_down(), set_theme(name).
 TABS: Registry[Any] = Registry(
     "tab",
@@ -50,13 +50,12 @@ class StudioWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._docked = self._shut = self._closing = False
-        settings = read_settings()
-        self.header = ModelHeader(settings.device)
+        self.header = ModelHeader(read_settings().device)
         self.tabs = QTabWidget()
         self.tabs.setTabBarAutoHide(True)
         self.tabs.setDocumentMode(True)
         for title in TABS:
-            self.tabs.addTab(TABS.load(title)(napari_viewer, self.header, settings), title)
+            self.tabs.addTab(TABS.load(title)(napari_viewer, self.header), title)
         self._lay_out()
         self._bind_keys()
         napari_viewer.events.theme.connect(self._on_theme)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from unet_studio.errors import UNetStudioError
-from unet_studio.gui.choice_box import axes_title, check_box, choice_box, fill_box
+from unet_studio.gui.axes_box import AxesBox
+from unet_studio.gui.choice_box import check_box, choice_box, fill_box
 from unet_studio.gui.further_channels import FurtherChannels
 from unet_studio.gui.layer_box import ImageLayerBox
-from unet_studio.gui.layers import axes_candidates, level_shapes, volume_from_layer
+from unet_studio.gui.layers import level_shapes, volume_from_layer
 from unet_studio.gui.layouts import form_layout, show_row
 from unet_studio.inference.choice import has_openvino
 from unet_studio.inference.eight_bits import has_quantiser
@@ -79,11 +79,10 @@ class InputForm(QWidget):
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._card: ModelCard | None = None
-        self._chosen_axes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._watched: Any = None
         self._has_planes = False
         self.layer_box = ImageLayerBox(viewer)
-        self.axes_box = choice_box(
+        self.axes_box = AxesBox(
             "What the dimensions of this image are. It can not be seen from the numbers alone: "
             "a stack, a movie and channels want different treatment."
         )
@@ -133,10 +132,10 @@ class InputForm(QWidget):
         self.set_tiled(False)
 
     def _connect(self) -> None:
-        self.further.changed.connect(self._on_further)
+        self.further.changed.connect(self._emit)
         self.layer_box.layer_changed.connect(self._on_layer)
-        self.axes_box.currentIndexChanged.connect(self._on_axes)
-        self.level_box.currentIndexChanged.connect(self._on_level)
+        self.axes_box.chosen.connect(self._on_axes)
+        self.level_box.currentIndexChanged.connect(self._emit)
         self.channels_box.currentIndexChanged.connect(self._emit)
         self.quality_box.currentIndexChanged.connect(self._emit)
         self.flips_box.toggled.connect(self._emit)
@@ -150,7 +149,7 @@ class InputForm(QWidget):
             return None
         return InputChoice(
             layer,
-            self._chosen_axes.get(layer),
+            self.axes_box.axes_of(layer),
             max(0, self.level_box.currentIndex()),
             _as_tuple(self.channels_box.currentData()),
             self.quality_box.currentData(),
@@ -193,8 +192,9 @@ class InputForm(QWidget):
         self._on_layer_event()
 
     def _on_layer_event(self, _event: Any = None) -> None:
-        self._list_axes(self.layer_box.value())
-        self._list_levels(self.layer_box.value())
+        layer = self.layer_box.value()
+        show_row(self._form, self.axes_box, self.axes_box.offer(layer))
+        self._list_levels(layer)
         self._list_channels()
         self._offer_planes()
         self.changed.emit()
@@ -207,20 +207,6 @@ class InputForm(QWidget):
                 if emitter is not None:
                     getattr(emitter, method)(self._on_layer_event)
         self._watched = layer
-
-    def _list_axes(self, layer: Image | None) -> None:
-        try:
-            candidates = axes_candidates(layer) if layer is not None else ()
-        except UNetStudioError:
-            candidates = ()
-        ambiguous = len(candidates) > 1
-        chosen = self._chosen_axes.get(layer) if layer is not None else None
-        if chosen not in candidates or not ambiguous:
-            chosen = None
-            self._chosen_axes.pop(layer, None) if layer is not None else None
-        entries = [("Choose …", None)] + [(axes_title(c), c) for c in candidates]
-        fill_box(self.axes_box, entries if ambiguous else [], chosen)
-        show_row(self._form, self.axes_box, ambiguous)
 
     def _list_levels(self, layer: Image | None) -> None:
         shapes = level_shapes(layer) if layer is not None and layer.multiscale else ()
@@ -250,29 +236,16 @@ class InputForm(QWidget):
         if layer is None:
             return None
         try:
-            return volume_from_layer(layer, self._chosen_axes.get(layer)).info
+            return volume_from_layer(layer, self.axes_box.axes_of(layer)).info
         except UNetStudioError:
             return None
 
-    def _on_axes(self, _index: int) -> None:
-        layer, chosen = self.layer_box.value(), self.axes_box.currentData()
-        if layer is None:
-            return
-        if chosen is None:
-            self._chosen_axes.pop(layer, None)
-        else:
-            self._chosen_axes[layer] = chosen
+    def _on_axes(self) -> None:
         self._list_channels()
         self._offer_planes()
         self.changed.emit()
 
-    def _on_further(self) -> None:
-        self.changed.emit()
-
-    def _on_level(self, _index: int) -> None:
-        self.changed.emit()
-
-    def _emit(self, _index: int = 0) -> None:
+    def _emit(self, _value: object = None) -> None:
         self.changed.emit()
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import html
 import logging
+from typing import TYPE_CHECKING
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.gui.worker import Failure
+
+if TYPE_CHECKING:
+    from unet_studio.gui.notice import Notice
 
 _LOG = logging.getLogger("unet_studio.gui")
 
@@ -46,6 +50,12 @@ def notify_error(message: str) -> None:
     from napari.utils.notifications import show_error
 
     show_error(message)
+
+
+def tell_failure(notice: Notice, message: str) -> None:
+    """Show an error beside what was asked for, and as a notification."""
+    notice.show_message("error", message)
+    notify_error(message)
 
 
 def notify_warning(message: str) -> None:

@@ -54,17 +54,3 @@ class Notice(QLabel):
             f"QLabel {{ border-left: 3px solid {edge.as_hex()}; padding: 3px 2px 3px 8px;"
             " background: transparent; }"
         )
-
-
-def primary_style(theme_name: str) -> str:
-    """Return the style sheet of a panel's one primary button."""
-    from napari.utils.theme import get_theme
-
-    theme = get_theme(theme_name)
-    red, green, blue = theme.current.as_rgb_tuple()[:3]
-    text = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "white"
-    return (
-        f"QPushButton:enabled {{ background-color: {theme.current.as_hex()}; color: {text};"
-        " font-weight: 600; }"
-        f"QPushButton:enabled:hover {{ background-color: {theme.highlight.as_hex()}; }}"
-    )

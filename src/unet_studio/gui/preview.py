@@ -61,7 +61,6 @@ class Preview(QObject):
         self._wanted = self._prediction = None
         if self._job is not None:
             self._job.abandon()
-            self._job.deleteLater()
             self._job = None
             self.busy_changed.emit(False)
 
@@ -84,9 +83,7 @@ class Preview(QObject):
         self.busy_changed.emit(True)
 
     def _on_end(self, outcome: object) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.deleteLater()
+        self._job = None
         if self._wanted is None:  # else a newer request makes this answer stale
             if isinstance(outcome, Success):
                 self.made.emit(outcome.value, time.perf_counter() - self._began)

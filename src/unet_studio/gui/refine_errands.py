@@ -40,26 +40,24 @@ class Errands(QObject):
     def start(self, steps: Steps, doing: str, done: Callable[[Any], None]) -> None:
         """Start one; ``done`` is called with what it returns."""
         self.stop()
-        self._job = job = Job(steps, self)
+        self._job = Job(steps, self)
 
         def on_end(outcome: object) -> None:
             self._job = None
-            job.deleteLater()
             if isinstance(outcome, Success):
                 done(outcome.value)
             elif isinstance(outcome, Failure):
                 self.failed.emit(describe(outcome, doing))
             self.busy_changed.emit()
 
-        job.ended.connect(on_end)
-        job.start()
+        self._job.ended.connect(on_end)
+        self._job.start()
         self.busy_changed.emit()
 
     def stop(self) -> None:
         """Abandon the one that is going."""
         if self._job is not None:
             self._job.abandon()
-            self._job.deleteLater()
             self._job = None
 
 

@@ -177,11 +177,11 @@ class RefineRunner(QObject):
         """Stop and report nothing: the window is going away."""
         if self._job is not None:
             self._job.abandon()
-            self._clean_up()
+            self._job = self._request = None
 
     def _on_end(self, outcome: object) -> None:
         request = self._request
-        self._clean_up()
+        self._job = self._request = None
         assert request is not None
         if isinstance(outcome, Success):
             self.succeeded.emit(outcome.value)
@@ -190,11 +190,6 @@ class RefineRunner(QObject):
         else:
             self.cancelled.emit()
         self.ended.emit()
-
-    def _clean_up(self) -> None:
-        if self._job is not None:
-            self._job.deleteLater()
-        self._job = self._request = None
 
 
 def refine_job(

@@ -13,7 +13,7 @@ from unet_studio.gui.canvas import Canvas
 from unet_studio.gui.layouts import stacked
 from unet_studio.gui.live_view import visible_view
 from unet_studio.gui.look_box import LookBox
-from unet_studio.gui.messages import notify_error, notify_warning
+from unet_studio.gui.messages import notify_error, notify_warning, tell_failure
 from unet_studio.gui.paint_box import PaintBox
 from unet_studio.gui.recipe_button import SaveRecipeButton, as_set_up
 from unet_studio.gui.refine_desk import RefineDesk
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from unet_studio.gui.model_header import ModelHeader
-    from unet_studio.gui.settings import Settings
 
 _LIVE_MS = 150
 
@@ -43,10 +42,9 @@ class RefineTab(QWidget):
     ----------
     viewer : napari viewer
     header : ModelHeader
-    settings : Settings
     """
 
-    def __init__(self, viewer: Viewer, header: ModelHeader, settings: Settings) -> None:
+    def __init__(self, viewer: Viewer, header: ModelHeader) -> None:
         super().__init__()
         self._viewer, self._header = viewer, header
         self.painting = PaintBox(viewer)
@@ -284,8 +282,7 @@ class RefineTab(QWidget):
             self.overlay.show(canvas, result.after, result.before)
 
     def _on_failure(self, message: str) -> None:
-        self.training.summary.show_message("error", message)
-        notify_error(message)
+        tell_failure(self.summary, message)
         self._show_state()
 
     def _on_cancelled(self) -> None:

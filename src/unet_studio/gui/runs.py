@@ -217,7 +217,5 @@ class Runner(QObject):
         self._watch(False)
         if self._progress is not None:
             self._progress.close()
-        if self._job is not None:
-            self._job.deleteLater()
         self._job = self._request = self._progress = None
         self._warnings, self._broken = [], ""

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QGroupBox,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QGroupBox, QWidget
 
 from unet_studio.errors import UNetStudioError
 from unet_studio.events import Started, TileDone
@@ -19,15 +15,16 @@ from unet_studio.gui.disk import WHY_NO_PREVIEW, DiskRows, lazy_levels, target_f
 from unet_studio.gui.input_form import InputForm
 from unet_studio.gui.layers import SNAPSHOT_KEYS, stacked_volume, take_snapshot
 from unet_studio.gui.layouts import framed, stacked, thin_bar
-from unet_studio.gui.messages import notify_error, notify_warning
-from unet_studio.gui.notice import Notice, primary_style
+from unet_studio.gui.messages import notify_warning, tell_failure
+from unet_studio.gui.notice import Notice
 from unet_studio.gui.objects_form import ObjectsForm
 from unet_studio.gui.preview import Preview
+from unet_studio.gui.primary_button import CANCEL_TEXT, CANCELLING_TEXT, PrimaryButton
 from unet_studio.gui.recipe_button import SaveRecipeButton
 from unet_studio.gui.results import ResultLayer
 from unet_studio.gui.runs import Runner, RunRequest, RunResult
 from unet_studio.gui.segment_recipe import recipe_for_others, recipe_of
-from unet_studio.gui.settings import Settings, read_settings
+from unet_studio.gui.settings import read_settings
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import Segmentation
 
@@ -44,7 +41,7 @@ _SHORT_UNITS = (
     ("micrometer", "µm"), ("nanometer", "nm"), ("millimeter", "mm"), ("pixel", "px"),
     ("^2", "²"), ("^3", "³"), ("*", " × "),
 )  # fmt: skip
-RUN_TEXT, CANCEL_TEXT, CANCELLING_TEXT = "Segment", "Cancel", "Cancelling …"
+RUN_TEXT = "Segment"
 
 
 class SegmentTab(QWidget):
@@ -54,19 +51,17 @@ class SegmentTab(QWidget):
     ----------
     viewer : napari viewer
     header : ModelHeader
-    settings : Settings
     """
 
-    def __init__(self, viewer: Viewer, header: ModelHeader, settings: Settings) -> None:
+    def __init__(self, viewer: Viewer, header: ModelHeader) -> None:
         super().__init__()
-        self._viewer, self._header, self._settings = viewer, header, settings
+        self._viewer, self._header, self._settings = viewer, header, read_settings()
         self.input = InputForm(viewer)
         self.disk = DiskRows(self.input)
         self.objects = ObjectsForm()
-        self.objects.live.setChecked(settings.live_preview)
+        self.objects.live.setChecked(self._settings.live_preview)
         self.forecast = Notice(viewer.theme)
-        self.run_button = QPushButton(RUN_TEXT)
-        self.run_button.setObjectName("unet-studio-run")
+        self.run_button = PrimaryButton(RUN_TEXT, "unet-studio-run", viewer.theme)
         self.bar = thin_bar()
         self.summary = Notice(viewer.theme)
         self.runner = Runner(self)
@@ -118,13 +113,11 @@ class SegmentTab(QWidget):
         """Follow a change of napari's theme."""
         self.forecast.set_theme(theme)
         self.summary.set_theme(theme)
-        self.run_button.setStyleSheet(primary_style(theme))
+        self.run_button.set_theme(theme)
 
     # -- building -------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        self.run_button.setMinimumHeight(32)
-        self.run_button.setStyleSheet(primary_style(self._viewer.theme))
         self.bar.hide()
         stacked(
             self, framed(QGroupBox("Image"), self.input),
@@ -281,8 +274,7 @@ class SegmentTab(QWidget):
             notify_warning(f"{request.result_name}: " + " ".join(notes))
 
     def _on_failure(self, message: str) -> None:
-        self.summary.show_message("error", message)
-        notify_error(message)
+        tell_failure(self.summary, message)
 
     def _on_cancelled(self, left_behind: str) -> None:
         self.summary.show_message("info", f"Cancelled; nothing was added.{left_behind}")

@@ -64,7 +64,6 @@ class StrokeKeeper(QObject):
         self._timer.stop()
         if self._job is not None:
             self._job.abandon()
-            self._job.deleteLater()
             self._job = None
             self._dirty = True
         if self._dirty:
@@ -91,9 +90,7 @@ class StrokeKeeper(QObject):
         self._job.start()
 
     def _on_end(self, outcome: Any) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.deleteLater()
+        self._job = None
         if isinstance(outcome, Failure):
             self.failed.emit(describe(outcome, "Saving the strokes"))
             self._dirty = True

@@ -18,7 +18,8 @@ from qtpy.QtWidgets import (
 from unet_studio.events import Started, Trained
 from unet_studio.gui.curve import TrainingCurve
 from unet_studio.gui.layouts import form_layout, framed, thin_bar
-from unet_studio.gui.notice import Notice, primary_style
+from unet_studio.gui.notice import Notice
+from unet_studio.gui.primary_button import PrimaryButton
 
 if TYPE_CHECKING:
     from unet_studio.events import Event
@@ -55,9 +56,7 @@ class TrainBox(QGroupBox):
         self.seconds.setSuffix(" s")
         self.seconds.setKeyboardTracking(False)
         self.seconds.setToolTip("How long to train. A minute on a CPU, seconds on a GPU, do.")
-        self.run_button = QPushButton(TRAIN)
-        self.run_button.setObjectName("unet-studio-train")
-        self.run_button.setMinimumHeight(32)
+        self.run_button = PrimaryButton(TRAIN, "unet-studio-train", theme)
         self.cancel = QPushButton("Cancel")
         self.cancel.setToolTip("Stop, and keep nothing.")
         self.bar = thin_bar()
@@ -126,4 +125,4 @@ class TrainBox(QGroupBox):
         """Follow a change of napari's theme."""
         self.summary.set_theme(theme)
         self.curve.set_theme(theme)
-        self.run_button.setStyleSheet(primary_style(theme))
+        self.run_button.set_theme(theme)

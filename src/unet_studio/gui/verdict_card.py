@@ -15,7 +15,8 @@ from qtpy.QtWidgets import (
 )
 
 from unet_studio.gui.layouts import framed
-from unet_studio.gui.notice import Notice, Severity, primary_style
+from unet_studio.gui.notice import Notice, Severity
+from unet_studio.gui.primary_button import primary_style
 
 if TYPE_CHECKING:
     from unet_studio.gui.refine_run import RefineResult

@@ -48,7 +48,7 @@ class VersionsBox(QGroupBox):
         self.use.clicked.connect(self._choose)
         self.list.itemSelectionChanged.connect(self._enable)
         self._current = -1
-        self._busy = False
+        self._busy = self._can_revert = False
         self.hide()
 
     def show_versions(self, versions: Sequence[Version], current: int) -> None:
@@ -82,7 +82,7 @@ class VersionsBox(QGroupBox):
             self.chosen.emit(number)
 
     def _enable(self) -> None:
-        self.revert.setEnabled(getattr(self, "_can_revert", False) and not self._busy)
+        self.revert.setEnabled(self._can_revert and not self._busy)
         selected = self._selected()
         self.use.setEnabled(selected not in (None, self._current) and not self._busy)
 

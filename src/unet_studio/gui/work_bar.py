@@ -104,8 +104,6 @@ class WorkBar(QProgressBar):
             self.setFormat(readable_size(event.done))
 
     def _on_end(self, outcome: object) -> None:
-        if self._job is not None:
-            self._job.deleteLater()
         done, doing = self._done, self._doing
         self._job = self._done = None
         self.setRange(0, 0)

@@ -114,6 +114,10 @@ class Job(QObject):
         events whose return value is the result. Called on the job's thread.
     parent : QObject
         The job's signals stop when it is destroyed.
+
+    Notes
+    -----
+    A job that has ended, or was abandoned, removes itself.
     """
 
     progressed = Signal(object)  # Started or TileDone, at most 20 per second
@@ -153,6 +157,7 @@ class Job(QObject):
         """Cancel, and report nothing any more: the window is going away."""
         self.token.cancel()
         self._timer.stop()
+        self.deleteLater()
 
     def _drain(self) -> None:
         # Progress bars process events while they draw, which may call this again.
@@ -168,6 +173,7 @@ class Job(QObject):
             if outcome is not None and self.running:
                 self._timer.stop()
                 atexit.unregister(self._at_exit)
+                self.deleteLater()  # once the slots of what follows have returned
                 self.ended.emit(outcome)
         finally:
             self._draining = False

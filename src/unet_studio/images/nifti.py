@@ -68,7 +68,9 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     """
     nibabel = _nibabel(path)
     if series or level:
-        raise ImageError(f"{path} holds one image; there is no series {series}, level {level}.")
+        raise ImageError(
+            f"{path} holds one image; there is no series {series}, level {level}. Leave both at 0."
+        )
     image = nibabel.load(path)
     header, voxels = image.header, image.dataobj
     if not isinstance(image, nibabel.Nifti1Pair):
@@ -102,7 +104,10 @@ def _names(path: Path, shape: tuple[int, ...], header: Any, given: str | None) -
     if given is not None:
         return resolve_axes(shape, given, str(path))
     if len(shape) not in (2, 3, 4, 5):
-        raise AxesError(f"{path} has {len(shape)} dimensions (shape {shape}); 2 to 5 can be read.")
+        raise AxesError(
+            f"{path} has {len(shape)} dimensions (shape {shape}); 2 to 5 can be read. Save a part "
+            "of it."
+        )
     if len(shape) == 4 and header.get_xyzt_units()[1] not in ("sec", "msec", "usec"):
         # Without a unit of time the fourth dimension is as often MRI sequences.
         raise AmbiguousAxes(

@@ -240,7 +240,9 @@ class NnunetPreparer(_Frozen):
         known = axes.select(names)
         pairs = list(zip(known.scale, known.units, strict=True))
         if any(not (np.isfinite(s) and s > 0) for s, _ in pairs):
-            raise AxesError(f"The image's pixel sizes {known.scale} are not positive numbers.")
+            raise AxesError(
+                f"The image's pixel sizes {known.scale} are not positive numbers. Correct them."
+            )
         note = ""
         if all(pair == (1.0, PIXEL) for pair in pairs):
             note = (

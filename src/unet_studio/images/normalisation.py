@@ -321,7 +321,10 @@ def fixed_scaling(
             "one per channel."
         )
     if not (np.isfinite(given[0]).all() and (given[1] > np.finfo(np.float64).tiny).all()):
-        raise RecipeError(f"mean={mean!r}, std={std!r}: means are finite, deviations positive.")
+        raise RecipeError(
+            f"mean={mean!r}, std={std!r} can not be used: give finite means and positive "
+            "deviations."
+        )
     offset, width = (np.broadcast_to(v, (channels,)) for v in given)
     return _scaling(offset, np.where(np.isnan(sample).all(axis=1), 0.0, width), None)
 

@@ -42,11 +42,14 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
     multiscales = metadata.multiscales
     index = series if len(multiscales) > 1 else 0
     if index >= len(multiscales):
-        raise ImageError(f"{path} holds {len(multiscales)} image(s); there is no series {series}.")
+        raise ImageError(
+            f"{path} holds {len(multiscales)} image(s); there is no series {series}. Count from 0."
+        )
     image = multiscales[index]
     if not 0 <= level < len(image.datasets):
         raise ImageError(
-            f"{path} has {len(image.datasets)} resolution level(s); there is no {level}."
+            f"{path} has {len(image.datasets)} resolution level(s); there is no {level}. Count "
+            "from 0, the finest."
         )
     array = _array(path, group, image.datasets[level].path)
     return Volume(
@@ -82,7 +85,10 @@ def _image_group(path: Path, group: Any, series: int) -> tuple[Any, Any]:
         try:
             group = group[str(series)]
         except KeyError:
-            raise ImageError(f"{path} has no series {series}.") from None
+            there = ", ".join(sorted(filter(str.isdigit, group.keys()), key=int)) or "none"
+            raise ImageError(
+                f"{path} has no series {series}. Choose one of those that are there: {there}."
+            ) from None
         return _image_group(path, group, 0)
     if "multiscales" in ome:
         return group, _metadata(path, attributes)
@@ -323,7 +329,10 @@ def _write_slab(
     folder = Path(stored.store.root)
     if not (folder / "zarr.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        raise ImageError(f"{folder} was removed while it was being written.")
+        raise ImageError(
+            f"{folder} was removed while it was being written. Leave it where it is, and run "
+            "again."
+        )
 
 
 def _slabs(

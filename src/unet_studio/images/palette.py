@@ -79,7 +79,8 @@ def axes_of_numbers(given: str | None, dimensions: int) -> str | None:
         return given
     if given[-1].upper() != "C":
         raise AxesError(
-            f"Axes {given} do not fit an image with a palette of colours; its last axis is C."
+            f"Axes {given} do not fit an image with a palette of colours; its last axis is C. "
+            f"Name that last, or only the {dimensions} before it."
         )
     return given[:-1]
 

@@ -35,7 +35,8 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
 
     if series or level:
         raise ImageError(
-            f"{path} is a single picture; there is no series {series}, level {level}."
+            f"{path} is a single picture; there is no series {series}, level {level}. Leave both "
+            "at 0."
         )
     try:
         # Pillow warns at half of its limit and refuses beyond.

@@ -69,7 +69,7 @@ def stack_channels(volumes: Sequence[Volume]) -> Volume:
         If they do not lie on each other; the message names the image and what differs.
     """
     if not volumes:
-        raise ImageError("There is no image to take channels from.")
+        raise ImageError("There is no image to take channels from. Give one file per channel.")
     singles = [_without_channels(volume) for volume in volumes]
     first = singles[0]
     for other in singles[1:]:

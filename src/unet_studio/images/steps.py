@@ -140,7 +140,9 @@ def steps_scaling(sample: NDArray[np.float64], steps: Sequence[Mapping[str, Any]
         If a step does not exist, or its options do not fit.
     """
     if isinstance(steps, str | Mapping) or not all(isinstance(s, Mapping) for s in steps):
-        raise RecipeError("steps is a list of steps, each with a method and its options.")
+        raise RecipeError(
+            "steps can not be used: give a list of steps, each with a method and its options."
+        )
     channels = len(sample)
     offset, gain = np.zeros(channels), np.ones(channels)
     constant: set[int] = set(np.flatnonzero(np.isnan(sample).all(axis=1)).tolist())
@@ -184,7 +186,9 @@ def _step(
             raise RecipeError(f"There is no step {method!r}. Known: {known}.")
         return _PLAIN[method](len(values), **options), ()
     except TypeError as error:
-        raise RecipeError(f"The step {method!r} can not use its options: {error}.") from None
+        raise RecipeError(
+            f"The step {method!r} can not use its options: {error}. Correct or remove them."
+        ) from None
 
 
 def _linear(channels: int, gain: Any = 1.0, offset: Any = 0.0) -> Linear:
@@ -195,7 +199,9 @@ def _linear(channels: int, gain: Any = 1.0, offset: Any = 0.0) -> Linear:
             "value, or one per channel."
         )
     if not np.isfinite(gains).all() or not np.isfinite(offsets).all() or not gains.all():
-        raise RecipeError(f"gain={gain!r}, offset={offset!r}: finite numbers, no gain of 0.")
+        raise RecipeError(
+            f"gain={gain!r}, offset={offset!r} can not be used: give finite numbers, no gain of 0."
+        )
     gains, offsets = (np.broadcast_to(v, (channels,)) for v in (gains, offsets))
     return Linear(tuple((-offsets / gains).tolist()), tuple(gains.tolist()))
 

@@ -106,10 +106,15 @@ def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
 def _choose(path: Path, file: Any, series: int, level: int) -> Any:
     count = len(file.series)
     if not 0 <= series < count:
-        raise ImageError(f"{path} holds {count} image(s); there is no series {series}.")
+        raise ImageError(
+            f"{path} holds {count} image(s); there is no series {series}. Count from 0."
+        )
     levels = file.series[series].levels
     if not 0 <= level < len(levels):
-        raise ImageError(f"{path} has {len(levels)} resolution level(s); there is no {level}.")
+        raise ImageError(
+            f"{path} has {len(levels)} resolution level(s); there is no {level}. Count from 0, "
+            "the finest."
+        )
     return levels[level]
 
 

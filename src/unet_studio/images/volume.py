@@ -97,11 +97,13 @@ class Volume:
         if len(self.array.shape) != len(self.axes):
             raise AxesError(
                 f"{self.name!r} has {len(self.array.shape)} dimensions (shape "
-                f"{tuple(self.array.shape)}), but its axes are {self.axes.names}."
+                f"{tuple(self.array.shape)}), but its axes are {self.axes.names}. Give one letter "
+                "per dimension."
             )
         if self.rgb and self.info.length("C") not in (3, 4):
             raise AxesError(
-                f"{self.name!r} is marked as RGB but has {self.info.length('C')} channels."
+                f"{self.name!r} is marked as RGB but has {self.info.length('C')} channels. Take "
+                "the mark off (rgb=False), or give 3 or 4 channels."
             )
 
     @property
@@ -252,7 +254,8 @@ def check_array(array: Any, name: str) -> None:
         )
     if 0 in array.shape:
         raise ImageError(
-            f"{name!r} is empty (shape {tuple(array.shape)}); there is nothing to segment."
+            f"{name!r} is empty (shape {tuple(array.shape)}); there is nothing to segment. Choose "
+            "a part that has pixels."
         )
 
 

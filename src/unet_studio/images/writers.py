@@ -174,11 +174,20 @@ def write_labels(
     """
     array = np.asarray(labels)
     if array.dtype.kind not in "bui":
-        raise OutputError(f"Labels are whole numbers; {array.dtype} can not be written as labels.")
+        raise OutputError(
+            f"Labels are whole numbers; {array.dtype} can not be written as labels to {path}. "
+            "Convert it, or write it with write_array."
+        )
     if array.dtype.kind == "i" and array.size and int(array.min()) < 0:
-        raise OutputError(f"Labels start at 0, but there is a label {int(array.min())}.")
+        raise OutputError(
+            f"Labels start at 0, but there is a label {int(array.min())} among those for {path}. "
+            "Set it to 0, or give it another number."
+        )
     if "C" in axes:
-        raise AxesError(f"Labels have no channel axis, but their axes are {axes.names}.")
+        raise AxesError(
+            f"Labels have no channel axis, but the axes of those for {path} are {axes.names}. "
+            "Write one channel at a time."
+        )
     known = {**(metadata or {}), **({} if record is None else {"record": record})}
     written = _write(array, axes, Path(path), known, labels=True)
     if record is not None:
@@ -209,7 +218,10 @@ def write_array(
     """
     values = np.asarray(array)
     if values.dtype.kind not in "buif":
-        raise OutputError(f"Values of type {values.dtype} can not be written; convert them first.")
+        raise OutputError(
+            f"Values of type {values.dtype} can not be written to {path}; convert them to numbers "
+            "first."
+        )
     return _write(values, axes, Path(path), metadata, labels=False)
 
 
@@ -222,7 +234,10 @@ def _write(
     labels: bool,
 ) -> Path:
     if array.ndim != len(axes):
-        raise AxesError(f"The result has {array.ndim} dimensions, but its axes are {axes.names}.")
+        raise AxesError(
+            f"The result for {target} has {array.ndim} dimensions, but its axes are {axes.names}. "
+            "Give one letter per dimension."
+        )
     known = dict(metadata or {})
     name = format_of(target)
     if name is None or name not in WRITERS:

@@ -104,7 +104,8 @@ def _check_choice(chosen: tuple[int, ...], card: ModelCard, info: VolumeInfo) ->
     absent = [c for c in chosen if not 0 <= c < info.channels]
     if absent:
         raise AxesError(
-            f"{info.name!r} has no channel {absent[0]}; its channels are 0 to {info.channels - 1}."
+            f"{info.name!r} has no channel {absent[0]}. Choose among its channels, which are 0 to "
+            f"{info.channels - 1}."
         )
     if len(chosen) == card.in_channels:
         return ChannelMap(chosen)
@@ -115,5 +116,5 @@ def _check_choice(chosen: tuple[int, ...], card: ModelCard, info: VolumeInfo) ->
     wanted = "1 or 3 channels" if card.colour else f"{card.in_channels}"
     raise AxesError(
         f"{len(chosen)} channels were chosen of {info.name!r}, but the model {card.name!r} "
-        f"takes {wanted}."
+        f"takes {wanted}. Choose that many."
     )

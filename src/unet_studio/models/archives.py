@@ -182,7 +182,7 @@ def _check_collisions(path: Path, names: list[str]) -> None:
 def _too_much(path: Path, what: str) -> ModelError:
     return ModelError(
         f"{path} holds {what}, more than a model needs. It is damaged or made to fill the disk; "
-        "nothing of it was used."
+        "nothing of it was used. Get it from another place."
     )
 
 
@@ -240,7 +240,8 @@ class _Members:
     def _beyond(self, name: str, size: int, limit: int) -> ModelError:
         return ModelError(
             f"{name!r} in {self.path} has {readable_size(size)} or more, where at most "
-            f"{readable_size(limit)} make sense. It is damaged or made to fill the memory."
+            f"{readable_size(limit)} make sense. It is damaged or made to fill the memory. "
+            "Get it from another place."
         )
 
     def __enter__(self) -> Package:

@@ -87,7 +87,10 @@ def _record(digest: str, name: str) -> None:
         with atomic_file(path) as stream:
             stream.write(json.dumps(known, indent=1).encode())
     except (OSError, OutputError) as error:
-        raise ModelError(f"Your consent can not be kept in {path}: {error}") from error
+        raise ModelError(
+            f"Your consent can not be kept in {path}: {str(error).rstrip('.')}. Mend that, and "
+            "allow the model again."
+        ) from error
 
 
 def require_consent(program: bytes, name: str) -> None:

@@ -66,7 +66,9 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
     may put a new version in the place of this one meanwhile.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ModelError(f"{path} is not a file, and was not opened.")  # a pipe would hang
+        raise ModelError(  # a pipe would hang
+            f"{path} is not a file, and was not opened. Give the path of a {SUFFIX} file."
+        )
     try:
         with path.open("rb") as file:
             yield file
@@ -129,7 +131,9 @@ def _not_a_model(path: Path, prefix: bytes) -> ModelError:
         )
     else:
         reason = "it is of another kind, or damaged"
-    return ModelError(f"{path} is not a model file: {reason}. Model files end in {SUFFIX}.")
+    return ModelError(
+        f"{path} is not a model file: {reason}. Give one that ends in {SUFFIX}, or import it."
+    )
 
 
 def read_card(path: Path) -> ModelCard:
@@ -249,7 +253,9 @@ def read_model_file(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor], str
         try:
             weights = safetensors.torch.load(content)
         except (safetensors.SafetensorError, ValueError, KeyError) as error:
-            raise ModelError(f"The weights in {path} can not be read: {error}.") from error
+            raise ModelError(
+                f"The weights in {path} can not be read: {error}. Copy or download it again."
+            ) from error
     return card, weights, hashlib.sha256(content).hexdigest()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def import_model(
         tell or (lambda event: None),
     )
     request.token.raise_if_cancelled()
-    notes = part.convert(request)
+    with _naming(origin or str(source), source.name):
+        notes = part.convert(request)
     entry = find_model(target)
     record = Record(
         sha256=file_sha256(target),
@@ -181,6 +183,17 @@ def import_model(
     )
     write_record(target, record)
     return Imported(ModelEntry(target.stem, target, entry.card, "store"), notes)
+
+
+@contextmanager
+def _naming(shown: str, name: str) -> Iterator[None]:
+    """Say of which model an error is: what reads the inside of one knows no path."""
+    try:
+        yield
+    except ModelError as error:
+        if name not in str(error) and shown not in str(error):
+            error.args = (f"{shown}: {error}",)
+        raise
 
 
 def address_hash(address: str) -> str:
@@ -263,7 +276,7 @@ def _copy(request: ImportRequest) -> tuple[str, ...]:
     if unknown:
         raise RecipeError(
             f"{request.source} is a model file of U-Net Studio, which is taken as it is: "
-            f"{unknown[0]} can not be set."
+            f"{unknown[0]} can not be set. Leave it out."
         )
     verify_file(request.source)
     if is_yes(request.options.get(ALLOW, "no"), ALLOW):

@@ -97,7 +97,9 @@ def new_model(
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its fields"
-        raise ModelError(f"No such model can be made: {place}: {first['msg']}.") from None
+        raise ModelError(
+            f"No such model can be made: {place}: {first['msg']}. Correct that."
+        ) from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(card).eval()

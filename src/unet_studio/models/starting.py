@@ -116,7 +116,10 @@ def _inflated(name: str, architecture: str) -> Start:
     from unet_studio.models.model import load_model
 
     if architecture not in INFLATABLE:
-        raise ModelError("Only the plain U-Net (architecture unet) can be made 3D from 2D.")
+        raise ModelError(
+            f"Only the plain U-Net (architecture unet) can be made 3D from 2D, not "
+            f"{architecture}. Choose that, or weights 'random'."
+        )
     flat = load_model(name)
     return Start(flat=flat, options=dict(flat.card.options))
 

@@ -133,7 +133,9 @@ def check_removable(name: str) -> Path:
     if path.parent == models_folder() and os.path.lexists(path):
         return path
     if is_bundled(name):
-        raise ModelError(f"{name!r} came with U-Net Studio and can not be removed.")
+        raise ModelError(
+            f"{name!r} came with U-Net Studio and can not be removed. Only models of your own can."
+        )
     own = ", ".join(p.stem for p in sorted(models_folder().glob(f"*{SUFFIX}"))) or "none"
     raise ModelError(
         f"There is no model {name!r} in {models_folder()}. There: {own}. Files elsewhere are "

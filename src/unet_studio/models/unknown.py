@@ -57,7 +57,7 @@ def what_it_is(source: Path) -> str:
     if source.is_dir():
         return _folder(source)
     if not source.is_file():
-        return "is neither a file nor a folder."
+        return "is neither a file nor a folder. Give the one or the other."
     try:
         with source.open("rb") as stream:
             head = stream.read(512)

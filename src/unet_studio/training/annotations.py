@@ -234,7 +234,10 @@ def whole_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
     AnnotationError
     """
     if len(values) and int(values.min()) < 0:
-        raise AnnotationError("The annotations hold negative numbers; labels start at 0.")
+        raise AnnotationError(
+            "The annotations hold negative numbers; labels start at 0. Set them to 0 (not "
+            "annotated)."
+        )
     if len(values) and int(values.max()) >= np.iinfo(np.int32).max:
         raise AnnotationError("The annotations hold numbers beyond 2147483646; renumber them.")
     return values.astype(np.int64)

@@ -242,7 +242,9 @@ def _settings(values: dict[str, Any]) -> FitSettings:
         return FitSettings(**values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"These settings can not be used to refine: {problems}.") from None
+        raise RecipeError(
+            f"These settings can not be used to refine: {problems}. Correct them."
+        ) from None
 
 
 def _pairs(

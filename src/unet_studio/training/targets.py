@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
-OBJECT_CHANNELS = ("foreground", "boundary", "distance")
 # Objects of so many pixels and more count as they are.
 TYPICAL_SIZE = 300
 _SURROUNDINGS = 5  # pixels across

@@ -224,7 +224,7 @@ def test_every_channel_is_measured_where_it_is_finite(image: np.ndarray) -> None
         ("zscore", {"low": 1}, "no option 'low'. Its options are: joint, eps"),
         ("steps", {}, "Its options are: steps"),
         ("steps", {"steps": [{"method": "fantasy"}]}, "no step 'fantasy'"),
-        ("fixed", {"std": [0.0]}, "deviations positive"),
+        ("fixed", {"std": [0.0]}, "positive deviations"),
         ("pretrained", {"span": [255, 0]}, "the smaller one first"),
         ("pretrained", {"mean": [1, 2], "std": [1, 2, 3]}, "do not fit"),
         ("fixed", {"mean": [1, 2], "std": [1, 2, 3]}, "do not fit"),

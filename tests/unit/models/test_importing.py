@@ -7,12 +7,24 @@ import shutil
 
 import pytest
 
-from unet_studio.errors import Cancelled, DownloadError, ModelError, RecipeError
+from unet_studio.errors import (
+    Cancelled,
+    ConsentNeeded,
+    DownloadError,
+    ModelError,
+    RecipeError,
+)
 from unet_studio.events import CancelToken
 from unet_studio.models import consent, ledger
 from unet_studio.models.catalogue import entry_of_address
 from unet_studio.models.fetching import fetch_model, with_hash
-from unet_studio.models.importing import default_name, free_name, import_model
+from unet_studio.models.importing import (
+    IMPORTERS,
+    Importer,
+    default_name,
+    free_name,
+    import_model,
+)
 from unet_studio.models.model import load_model, save_model
 from unet_studio.models.partial import file_sha256
 from unet_studio.models.presets import new_model
@@ -286,3 +298,26 @@ def test_models_that_are_no_programs_need_no_consent(files):
     assert not consent.needs_consent(files[0])
     consent.allow_file(files[0], "cells")
     assert not consent.consent_path().exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("It has no weights. Get it again.", "{path}: It has no weights. Get it again."),
+        (
+            "cells.weights has no weights. Get it again.",
+            "cells.weights has no weights. Get it again.",
+        ),
+    ],
+)
+def test_an_import_that_fails_names_its_file_once(tmp_path, monkeypatch, told, shown):
+    def convert(_request):
+        raise ConsentNeeded(told)
+
+    part = Importer("a file of this test", (".weights",), lambda _: True, convert)
+    monkeypatch.setattr(IMPORTERS, "load", lambda _name: part)
+    path = tmp_path / "cells.weights"
+    path.write_bytes(b"0")
+    with pytest.raises(ConsentNeeded) as caught:  # the kind of error is kept
+        import_model(path, importer="of this test")
+    assert str(caught.value) == shown.format(path=path)

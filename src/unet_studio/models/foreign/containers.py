@@ -72,7 +72,9 @@ def kind_of(path: Path) -> str:
         If the file is missing, empty, or of another kind; the message says which.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ModelError(f"{path} is not a file, and was not opened.")  # a pipe would hang
+        raise ModelError(  # a pipe would hang
+            f"{path} is not a file, and was not opened. Give a file with weights."
+        )
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -137,7 +139,7 @@ def _kind_of_zip(path: Path) -> str:
     if unpacked > _SLACK * packed + 2**20:  # torch does not compress
         raise ModelError(
             f"{path} would unpack to {readable_size(unpacked)}, far more than its "
-            f"{readable_size(packed)}: torch writes no such files, and it was not opened."
+            f"{readable_size(packed)}: torch writes no such files, and it was not opened. {_AGAIN}"
         )
     return "torch"
 
@@ -157,7 +159,7 @@ def read_shapes(path: Path) -> Weights:
     if numbers > _SLACK * path.stat().st_size + 2**20:  # a byte or more for each
         raise ModelError(
             f"{path} of {readable_size(path.stat().st_size)} declares {numbers:,} weights, more "
-            "than it can hold: it was made wrongly or to do harm, and was not opened."
+            f"than it can hold: it was made wrongly or to do harm, and was not opened. {_AGAIN}"
         )
     return shapes
 

@@ -288,7 +288,8 @@ def _card(path: Path, fields: dict[str, Any]) -> ModelCard:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "they"
         raise ModelError(
-            f"No model can be made of {path} with these options: {place}: {first['msg']}."
+            f"No model can be made of {path} with these options: {place}: {first['msg']}. Correct "
+            "them."
         ) from None
 
 

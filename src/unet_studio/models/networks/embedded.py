@@ -21,6 +21,8 @@ from unet_studio.models.networks import CONTENT
 
 # Most bytes of a program.
 LARGEST_PROGRAM = 2 * 2**30
+_ANEW = "Import the model anew."
+_ANOTHER = "Choose another model, or tell its makers."
 
 
 class Embedded(nn.Module):
@@ -51,7 +53,9 @@ class Embedded(nn.Module):
         super().__init__()
         length = int(card.options.get("bytes", 0))
         if not 0 < length <= LARGEST_PROGRAM:
-            raise ModelError(f"The card of {card.name!r} gives its program {length} bytes.")
+            raise ModelError(
+                f"The card of {card.name!r} gives its program {length} bytes. {_ANEW}"
+            )
         self.card, self.stride = card, card.stride
         self.register_buffer(CONTENT, torch.empty(length, dtype=torch.uint8))
         order = "bc" + "zyx"[-card.ndim :]
@@ -60,9 +64,11 @@ class Embedded(nn.Module):
         self._output_axes = str(card.options.get("output_axes", order))
         for axes in (self._axes, self._output_axes):
             if len(set(axes)) != len(axes) or not set(order[2:]) <= set(axes) <= set(order):
-                raise ModelError(f"The card of {card.name!r} has axes {axes!r}, not of {order}.")
+                raise ModelError(
+                    f"The card of {card.name!r} has axes {axes!r}, not of {order}. {_ANEW}"
+                )
         if "c" not in self._axes and card.in_channels != 1:
-            raise ModelError(f"The card of {card.name!r} has channels, its axes have not.")
+            raise ModelError(f"The card of {card.name!r} has channels, its axes have not. {_ANEW}")
         _check_options(card)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Embedded:
@@ -110,7 +116,7 @@ class Embedded(nn.Module):
             raise ModelError(
                 f"The program in {self.card.name!r} takes images of "
                 f"{' × '.join(map(str, lengths))} pixels alone, by its description; one would "
-                f"need {readable_size(needed)} of memory."
+                f"need {readable_size(needed)} of memory. {_ANOTHER}"
             )
 
     def chosen(self, results: Sequence[Any]) -> Any:
@@ -125,7 +131,7 @@ class Embedded(nn.Module):
         if number >= len(results):
             raise ModelError(
                 f"The program in {self.card.name!r} returned {len(results)} images; number "
-                f"{number} was to be taken. Its description does not fit it."
+                f"{number} was to be taken. Its description does not fit it. {_ANOTHER}"
             )
         return results[number]
 
@@ -139,7 +145,7 @@ class Embedded(nn.Module):
         if result.ndim != len(self._output_axes):
             raise ModelError(
                 f"The program in {self.card.name!r} returned {result.ndim} axes instead of "
-                f"{self._output_axes!r}. Its description does not fit it."
+                f"{self._output_axes!r}. Its description does not fit it. {_ANOTHER}"
             )
         wanted = [a for a in self._order if a in self._output_axes]
         result = result.permute([self._output_axes.index(a) for a in wanted])
@@ -157,7 +163,7 @@ class Embedded(nn.Module):
         if tuple(result.shape) != expected:
             raise ModelError(
                 f"The program in {self.card.name!r} returned the shape {tuple(result.shape)} "
-                f"instead of {expected}. Its description does not fit it."
+                f"instead of {expected}. Its description does not fit it. {_ANOTHER}"
             )
         return result
 
@@ -188,10 +194,12 @@ def _check_options(card: ModelCard) -> None:
     if edges is not None and not (
         isinstance(edges, list | tuple) and len(edges) == card.ndim and all(map(length, edges))
     ):
-        raise ModelError(f"The card of {card.name!r} has lengths {edges!r}, which are none.")
+        raise ModelError(
+            f"The card of {card.name!r} has lengths {edges!r}, which are none. {_ANEW}"
+        )
     for key in ("output", "channel"):
         if key in card.options and not whole(card.options[key], 0):
-            raise ModelError(f"The card of {card.name!r} has {key} {card.options[key]!r}.")
+            raise ModelError(f"The card of {card.name!r} has {key} {card.options[key]!r}. {_ANEW}")
 
 
 def _reflected(image: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:

@@ -84,7 +84,10 @@ def build(card: ModelCard) -> HubUNet:
     from unet_studio.errors import ModelError
 
     if card.ndim != 2:
-        raise ModelError("The network 'hub-unet' is two-dimensional.")
+        raise ModelError(
+            "The network 'hub-unet' is two-dimensional. Choose two dimensions, or the "
+            "architecture unet or residual-unet."
+        )
     features = int(card.options.get("features", DEFAULT_FEATURES))
     if features < 1:
         raise ModelError(f"features is {features}; give at least 1.")

@@ -126,7 +126,10 @@ class MilesialUNet(nn.Module):
         depth = len(widths) - 1
         ups = default_ups(widths, bilinear) if ups is None else ups
         if depth < 1 or len(ups) != depth or any(len(pair) != 2 for pair in ups):
-            raise ModelError(f"widths {tuple(widths)} and ups {ups!r} do not make a U-Net.")
+            raise ModelError(
+                f"widths {tuple(widths)} and ups {ups!r} do not make a U-Net: give two widths or "
+                "more, and one pair of ups fewer."
+            )
         self.stride = 2**depth
         self._depth = depth
         self.inc = DoubleConv(in_channels, widths[0], widths[0], bias)
@@ -169,7 +172,10 @@ def build(card: ModelCard) -> MilesialUNet:
     :class:`MilesialUNet`.
     """
     if card.ndim != 2:
-        raise ModelError("The network 'milesial-unet' is two-dimensional.")
+        raise ModelError(
+            "The network 'milesial-unet' is two-dimensional. Choose two dimensions, or the "
+            "architecture unet or residual-unet."
+        )
     options = card.options
     return MilesialUNet(
         card.in_channels,

@@ -142,9 +142,15 @@ def build(card: ModelCard) -> NnunetUNet:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        raise ModelError(f"This is no network of nnU-Net: {message}.") from None
+        raise ModelError(
+            f"{card.name!r} is no network of nnU-Net: {message}. Correct its card, or get the "
+            "file again."
+        ) from None
     if plan.ndim != card.ndim:
-        raise ModelError(f"The kernels have {plan.ndim} axes, the network {card.ndim}.")
+        raise ModelError(
+            f"The kernels of {card.name!r} have {plan.ndim} axes, the network {card.ndim}. "
+            "Correct its card, or get the file again."
+        )
     return NnunetUNet(plan, card.in_channels, card.out_channels)
 
 

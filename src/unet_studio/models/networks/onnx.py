@@ -52,7 +52,8 @@ class OnnxNetwork(Embedded):
                 raise MemoryError(_first_line(error)) from error  # smaller tiles may do
             raise ModelError(
                 f"ONNX Runtime could not run {self.card.name!r} on a tile of "
-                f"{tuple(image.shape)}: {_first_line(error)}"
+                f"{tuple(image.shape)}: {_first_line(error)}. Try another tile size, or import "
+                "the model anew."
             ) from error
         return torch.from_numpy(self.chosen(results)).float().to(image.device)
 
@@ -96,12 +97,16 @@ def open_session(program: bytes, name: str) -> Any:
         )
     except Exception as error:  # its errors have no base class of their own
         raise ModelError(
-            f"ONNX Runtime can not open the model in {name!r}: {_first_line(error)}"
+            f"ONNX Runtime can not open the model in {name!r}: {_first_line(error)}. Update ONNX "
+            "Runtime, or get the model again."
         ) from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
         kinds = ", ".join(f"{i.name} ({i.type})" for i in inputs)
-        raise ModelError(f"The ONNX model in {name!r} takes {kinds}, not one image of float32.")
+        raise ModelError(
+            f"The ONNX model in {name!r} takes {kinds}, not one image of float32. Export it again "
+            "with that as its only input."
+        )
     return session
 
 
@@ -152,7 +157,7 @@ def check_alone(program: bytes, name: str) -> None:
     if foreign:
         raise ModelError(
             f"The ONNX model in {name!r} uses operators of {', '.join(sorted(foreign))}, which "
-            "are not part of ONNX. It can not be run."
+            "are not part of ONNX. It can not be run; export it again without them."
         )
 
 
@@ -210,4 +215,4 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

@@ -43,9 +43,9 @@ class TorchScriptNetwork(Embedded):
         try:
             module = torch.jit.load(io.BytesIO(program), map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
-            said = (str(error).strip().splitlines() or [""])[0][:200]
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
             raise ModelError(
-                f"The TorchScript in {self.card.name!r} can not be opened: {said} Get it again."
+                f"The TorchScript in {self.card.name!r} can not be opened: {said}. Get it again."
             ) from None
         self._opened.append(module.eval())
 
@@ -56,7 +56,10 @@ class TorchScriptNetwork(Embedded):
         if isinstance(result, list | tuple):
             result = self.chosen(result)
         if not isinstance(result, torch.Tensor):
-            raise ModelError(f"The TorchScript in {self.card.name!r} returned no image.")
+            raise ModelError(
+                f"The TorchScript in {self.card.name!r} returned no image. Trace it again so that "
+                "it returns one tensor, and import that."
+            )
         return result
 
 

@@ -85,5 +85,8 @@ class ZooUNet2d(nn.Module):
 def build(card: ModelCard) -> ZooUNet2d:
     """Build the network that ``card`` describes; ``options`` may hold ``widths``."""
     if card.ndim != 2:
-        raise ModelError("The network zoo-unet2d is two-dimensional.")
+        raise ModelError(
+            "The network zoo-unet2d is two-dimensional. Choose two dimensions, or the "
+            "architecture unet or residual-unet."
+        )
     return ZooUNet2d(card.in_channels, card.out_channels, card.options.get("widths", WIDTHS))

@@ -86,7 +86,7 @@ def _load(source: Any, shown: str) -> Any:
     if _packed(source):
         raise ModelError(
             f"{shown} is compressed inside, as torch never writes it: it was made to fill the "
-            "memory, and was not read."
+            "memory, and was not read. Get it from another place."
         )
     try:
         with torch.serialization.safe_globals(_numbers_of_numpy()):

@@ -191,7 +191,7 @@ def _choose_folds(
     if missing or not folds:
         raise ModelError(
             f"{trained.where} has no fold {missing[0] if missing else ''!r} with {checkpoint}; "
-            f"it has {', '.join(there)}."
+            f"it has {', '.join(there)}. Choose among these."
         )
     return folds
 
@@ -213,7 +213,10 @@ def _card(
             f"not pool by {network.stride}. Copy it again from where the model was trained."
         )
     if max(read[0].mirror_axes, default=0) >= network.ndim:
-        raise ModelError(f"The checkpoints in {trained.where} mirror an axis that is not there.")
+        raise ModelError(
+            f"The checkpoints in {trained.where} mirror an axis that is not there. Copy them "
+            "again from where the model was trained."
+        )
 
     def text(key: str) -> str:
         value = dataset.get(key, "")

@@ -44,6 +44,7 @@ _REORIENTED = (
     "The model was trained on images that had been turned to the standard orientation (right, "
     "anterior, superior). Turn yours first if they are stored otherwise."
 )
+_INSTEAD = "Run this model with nnU-Net itself."
 _NETWORKS = {"PlainConvUNet": False, "ResidualEncoderUNet": True}
 # What a network's keyword arguments are called here; others must be as in _FIXED.
 _ARGUMENTS = {
@@ -211,7 +212,7 @@ def _network(chosen: Configuration, *, batch_norm: bool) -> UNetPlan:
     if name not in _NETWORKS:
         raise ModelError(
             f"The network {chosen.architecture.network_class_name!r} is not known here; of "
-            f"nnU-Net's, {' and '.join(_NETWORKS)} are."
+            f"nnU-Net's, {' and '.join(_NETWORKS)} are. {_INSTEAD}"
         )
     arguments = {k: v for k, v in chosen.architecture.arch_kwargs.items() if v is not None}
     for key, value in arguments.items():
@@ -221,14 +222,15 @@ def _network(chosen: Configuration, *, batch_norm: bool) -> UNetPlan:
         if not known and plain not in _FIXED.get(key, ()):
             raise ModelError(
                 f"The network {name} of the plans has the option {key} = {value!r}, which is not "
-                "known here: nnU-Net's own plans do not have it."
+                f"known here: nnU-Net's own plans do not have it. {_INSTEAD}"
             )
     norm = _class_name(arguments.get("norm_op"))
     ndim = len(chosen.patch_size)
     if norm not in _NORMS or "nonlin" not in arguments or "norm_op_kwargs" not in arguments:
         raise ModelError(
             f"The network {name} of the plans has the normalisation {norm!r} and the nonlinearity "
-            f"{arguments.get('nonlin')!r}; known are {', '.join(_NORMS)}, and LeakyReLU."
+            f"{arguments.get('nonlin')!r}; known are {', '.join(_NORMS)}, and LeakyReLU. "
+            f"{_INSTEAD}"
         )
     options = {_ARGUMENTS[k]: v for k, v in arguments.items() if k in _ARGUMENTS}
     return UNetPlan.model_validate(
@@ -245,7 +247,8 @@ def _class_name(value: Any) -> str:
     module, _, name = str(value).rpartition(".")
     if module not in ("", "torch.nn") and not module.startswith("torch.nn.modules."):
         raise ModelError(
-            f"The plans name {value!r} as a part of the network; only parts of torch.nn are used."
+            f"The plans name {value!r} as a part of the network; only parts of torch.nn are used. "
+            f"{_INSTEAD}"
         )
     return name
 
@@ -270,12 +273,12 @@ def _preparer(plan: Plans, chosen: Configuration, channels: int) -> NnunetPrepar
     if reader is None:
         raise ModelError(
             f"The training images were read by {plan.image_reader_writer!r}, which is not known "
-            f"here; known: {', '.join(_READERS)}."
+            f"here; known: {', '.join(_READERS)}. {_INSTEAD}"
         )
     if chosen.preprocessor_name != "DefaultPreprocessor":
         raise ModelError(
             f"The images were prepared by {chosen.preprocessor_name!r}, which is not known here; "
-            "nnU-Net's DefaultPreprocessor is."
+            f"nnU-Net's DefaultPreprocessor is. {_INSTEAD}"
         )
     if not len(chosen.normalization_schemes) == len(chosen.use_mask_for_norm) == channels:
         raise ModelError(
@@ -300,7 +303,8 @@ def _scheme(plan: Plans, chosen: Configuration, index: int) -> ChannelScheme:
     name = chosen.normalization_schemes[index]
     if name not in _SCHEMES:
         raise ModelError(
-            f"The normalisation {name!r} is not known here; known: {', '.join(_SCHEMES)}."
+            f"The normalisation {name!r} is not known here; known: {', '.join(_SCHEMES)}. "
+            f"{_INSTEAD}"
         )
     values: dict[str, Any] = {
         "scheme": _SCHEMES[name],
@@ -329,7 +333,9 @@ def _interpolation(function: str, options: Mapping[str, Any], order: int) -> Int
     if function == "resample_torch_fornnunet" and options.get("mode", "linear") == "linear":
         nearest = options.get("aniso_axis_mode", "nearest-exact") == "nearest-exact"
         return Interpolation(order=1, order_along=0 if nearest else 1, **common)
-    raise ModelError(f"The way of resampling {function!r} of the plans is not known here.")
+    raise ModelError(
+        f"The way of resampling {function!r} of the plans is not known here. {_INSTEAD}"
+    )
 
 
 def _in_order(names: Mapping[str, Any]) -> tuple[str, ...]:
@@ -354,7 +360,10 @@ def _classes(dataset: Dataset) -> tuple[str, ...]:
                 "overlapping regions are not supported; use one that was trained on plain labels."
             )
         if not isinstance(single, int) or single in values:
-            raise ModelError(f"The label {name!r} of dataset.json has no usable value ({value}).")
+            raise ModelError(
+                f"The label {name!r} of dataset.json has no usable value ({value}). Copy it again "
+                "from where the model was trained."
+            )
         values[single] = name
     if sorted(values) != list(range(len(values))) or len(values) < 2:
         raise ModelError(

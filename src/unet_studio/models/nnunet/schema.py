@@ -61,7 +61,6 @@ class Plans(_Part):
     dataset_name: str = "nnU-Net"
     transpose_forward: tuple[int, ...]
     image_reader_writer: str = "SimpleITKIO"
-    label_manager: str = "LabelManager"
     configurations: dict[str, dict[str, Any]]
     foreground_intensity_properties_per_channel: dict[str, dict[str, Any]] | None = None
     foreground_intensity_properties_by_modality: dict[str, dict[str, Any]] | None = None
@@ -72,7 +71,6 @@ class Dataset(_Part):
 
     channel_names: dict[str, Any]
     labels: dict[str, Any]
-    regions_class_order: tuple[int, ...] | None = None
     name: str = ""
     description: str = ""
     reference: str = ""

@@ -42,5 +42,7 @@ def read_npy(content: bytes, where: str) -> NDArray[Any]:
             raise ValueError("its length is not that of its shape")
         array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, TypeError, SyntaxError) as error:
-        raise ModelError(f"{where} is no array that can be read: {error}.") from None
+        raise ModelError(
+            f"{where} is no array that can be read: {error}. Get the package again."
+        ) from None
     return array

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from unet_studio.errors import ModelError
+from unet_studio.models.zoo.advice import ANOTHER, MENDED
 from unet_studio.models.zoo.formats import tensors_04, tensors_05
 from unet_studio.models.zoo.tensors import FileEntry, Loose, Tensor
 
@@ -22,7 +23,6 @@ class WeightsEntry(FileEntry):
     """Weights in one format."""
 
     architecture: Any = None
-    opset_version: int | None = None
     external_data: Any = None
 
 
@@ -60,7 +60,7 @@ def parse_description(values: dict[str, Any], where: str) -> Description:
     """
     kind, version = values.get("type", "model"), str(values.get("format_version", ""))
     if kind != "model":
-        raise ModelError(f"{where} describes a {kind}, not a model.")
+        raise ModelError(f"{where} describes a {kind}, not a model. Give the package of a model.")
     minor = version[:3]
     if minor not in ("0.4", "0.5"):
         raise ModelError(
@@ -74,15 +74,17 @@ def parse_description(values: dict[str, Any], where: str) -> Description:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"The description in {where} can not be used: {place}: {first['msg']}."
+            f"The description in {where} can not be used: {place}: {first['msg']}. {MENDED}"
         ) from None
     except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
         # Values of another kind than the format has in that place.
-        raise ModelError(f"The description in {where} can not be used: {error}.") from None
+        raise ModelError(
+            f"The description in {where} can not be used: {error}. {MENDED}"
+        ) from None
     if len(inputs) != 1 or not outputs:
         raise ModelError(
             f"The model in {where} takes {len(inputs)} images and returns {len(outputs)}; models "
-            "that take one image can be run."
+            f"that take one image can be run. {ANOTHER}"
         )
     _check_sizes(inputs[0], outputs[0], where)
     return Description(
@@ -128,17 +130,21 @@ class _RawModel(Loose):
 def _check_sizes(given: Tensor, returned: Tensor, where: str) -> None:
     for tensor in (given, returned):
         if not {"y", "x"} <= set(tensor.letters):
-            raise ModelError(f"The model in {where} has axes {tensor.letters!r} without y and x.")
+            raise ModelError(
+                f"The model in {where} has axes {tensor.letters!r} without y and x. {ANOTHER}"
+            )
         counts = [a.size for a in tensor.axes if a.letter == "c"]
         if any(not isinstance(c, int) or not 1 <= c <= 10_000 for c in counts):
-            raise ModelError(f"The model in {where} does not say how many channels it has.")
+            raise ModelError(
+                f"The model in {where} does not say how many channels it has. {MENDED}"
+            )
         for axis in tensor.spatial:
             least, step = axis.size if isinstance(axis.size, tuple) else (axis.size, 1)
             if not isinstance(least, int) or least < 1 or step < 1:
-                raise ModelError(f"The model in {where} has an axis of size {axis.size}.")
+                raise ModelError(f"The model in {where} has an axis of size {axis.size}. {MENDED}")
     sizes = [{a.letter: a.size for a in t.spatial} for t in (given, returned)]
     if sizes[0] != sizes[1]:
         raise ModelError(
             f"The model in {where} returns an image of another size or of other axes than it "
-            "takes; such models can not be run yet."
+            f"takes; such models can not be run yet. {ANOTHER}"
         )

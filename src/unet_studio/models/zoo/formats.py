@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from unet_studio.errors import ModelError
+from unet_studio.models.zoo.advice import ANOTHER, MENDED
 from unet_studio.models.zoo.tensors import LETTERS, Axis, FileEntry, Loose, Process, Tensor
 
 
@@ -82,7 +83,7 @@ def _tensor_05(raw: _Tensor05, references: list[Tensor]) -> Tensor:
         letter = LETTERS.get(names)
         if letter is None or axis.type not in ("batch", "channel", "space"):
             raise ModelError(
-                f"The model has an axis of {axis.type} ({names!r}), which is not run."
+                f"The model has an axis of {axis.type} ({names!r}), which is not run. {ANOTHER}"
             )
         size: Any = axis.size
         if letter == "b":
@@ -110,10 +111,10 @@ def _size_05(size: dict[str, Any], scale: float, known: list[Tensor], letter: st
                 if size.get("offset", 0) or axis.scale != scale or axis.size is None:
                     raise ModelError(
                         f"The model returns an image of another size than it takes (axis "
-                        f"{letter}); such models can not be run yet."
+                        f"{letter}); such models can not be run yet. {ANOTHER}"
                     )
                 return axis.size
-    raise ModelError(f"The size of the axis {letter} is not described.")
+    raise ModelError(f"The size of the axis {letter} is not described. {MENDED}")
 
 
 def tensors_04(values: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
@@ -147,11 +148,13 @@ def tensors_04(values: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
 
 def _tensor_04(raw: _Tensor04, test: FileEntry | None, references: list[Tensor]) -> Tensor:
     if set(raw.axes) - set("bczyx") or len(set(raw.axes)) != len(raw.axes):
-        raise ModelError(f"The model has axes {raw.axes!r}; b, c, z, y and x can be run.")
+        raise ModelError(
+            f"The model has axes {raw.axes!r}; b, c, z, y and x can be run. {ANOTHER}"
+        )
     sizes: list[Any] = _sizes_04(raw, references)
     halos = raw.halo or [0] * len(raw.axes)
     if not len(sizes) == len(halos) == len(raw.axes):
-        raise ModelError(f"The shape {sizes} does not fit the axes {raw.axes!r}.")
+        raise ModelError(f"The shape {sizes} does not fit the axes {raw.axes!r}. {MENDED}")
     axes = tuple(
         Axis(letter, _plain_size(letter, size), halo=halo)
         for letter, size, halo in zip(raw.axes, sizes, halos, strict=True)
@@ -189,7 +192,7 @@ def _sizes_04(raw: _Tensor04, references: list[Tensor]) -> list[Any]:
         elif axis is None or scale != 1 or offset:
             raise ModelError(
                 f"The model returns an image of another size than it takes (axis {letter}); "
-                "such models can not be run yet."
+                f"such models can not be run yet. {ANOTHER}"
             )
         else:
             sizes.append(axis.size)

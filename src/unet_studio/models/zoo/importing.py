@@ -13,6 +13,7 @@ from unet_studio.models.card import ModelCard
 from unet_studio.models.model import Model
 from unet_studio.models.networks.embedded import Embedded
 from unet_studio.models.probe import probe_network
+from unet_studio.models.zoo.advice import MENDED
 from unet_studio.models.zoo.arrays import read_npy
 from unet_studio.models.zoo.black_box import measure_program
 from unet_studio.models.zoo.description import Description, parse_description
@@ -137,7 +138,9 @@ def _card(description: Description, output: Output) -> tuple[ModelCard, tuple[st
             authors=description.authors,
         )
     except ValidationError as error:
-        raise ModelError(f"The package makes no model: {error.errors()[0]['msg']}.") from None
+        raise ModelError(
+            f"The package makes no model: {error.errors()[0]['msg']}. {MENDED}"
+        ) from None
     if description.outputs > 1:
         notes = (*notes, f"The network returns {description.outputs} images; the first is taken.")
     return card, notes

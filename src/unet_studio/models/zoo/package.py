@@ -10,6 +10,7 @@ from typing import Any
 
 from unet_studio.errors import ModelError
 from unet_studio.models.archives import Package, open_package, safe_name
+from unet_studio.models.zoo.advice import MENDED
 from unet_studio.models.zoo.yaml import read_yaml
 
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml", "model.yaml")
@@ -82,7 +83,7 @@ class Contents:
         if name is None:
             raise ModelError(
                 f"{where} has no {' or '.join(DESCRIPTIONS[:2])}: it is no package of the "
-                "BioImage Model Zoo."
+                "BioImage Model Zoo. Give the zip or folder of one."
             )
         self._folder = name.rpartition("/")[0]
         self._names = set(package.names())
@@ -103,7 +104,10 @@ class Contents:
         """
         place = self._place(source)
         if place not in self._names:
-            raise ModelError(f"{source!r} is not in {self.where}, although it is described there.")
+            raise ModelError(
+                f"{source!r} is not in {self.where}, although it is described there. Get the "
+                "package again."
+            )
         content = self._package.read(place, limit)
         found = hashlib.sha256(content).hexdigest()
         if sha256 and found != sha256.lower():
@@ -135,7 +139,7 @@ def check_source(source: str, where: str) -> None:
     """
     if _WEB.match(source):
         if not PurePosixPath(source.partition("?")[0]).name:
-            raise ModelError(f"{where} names the address {source!r}, which is no file.")
+            raise ModelError(f"{where} names the address {source!r}, which is no file. {MENDED}")
         return
     safe_name(source)
 
@@ -162,7 +166,7 @@ def _plain(source: str) -> str:
 def _files(values: Any, depth: int = 0) -> Iterator[tuple[str, str | None]]:
     """Yield every file that a description names, with its hash."""
     if depth > _DEEPEST:
-        raise ModelError("The description is nested too deeply to be one.")
+        raise ModelError(f"The description is nested too deeply to be one. {MENDED}")
     if isinstance(values, list):
         for value in values:
             yield from _files(value, depth + 1)

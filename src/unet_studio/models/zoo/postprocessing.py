@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unet_studio.errors import ModelError
 from unet_studio.models.card import Representation
+from unet_studio.models.zoo.advice import ANOTHER
 from unet_studio.models.zoo.tensors import Process, Tensor
 from unet_studio.recipe import ObjectsMethod
 
@@ -67,7 +68,9 @@ def map_postprocessing(
     notes: list[str] = []
     count = tensor.channels
     if channel is not None and not 0 <= channel < count:
-        raise ModelError(f"There is no output channel {channel}; they are 0 to {count - 1}.")
+        raise ModelError(
+            f"There is no output channel {channel}; they are 0 to {count - 1}. Choose one of them."
+        )
     output: Literal["logits", "probabilities"] = "logits"
     if activation is None:
         output = "probabilities" if _within_one(tensor, example) else "logits"
@@ -169,5 +172,5 @@ def _sums_to_one(tensor: Tensor, example: NDArray[Any] | None) -> bool:
 def _refusal(what: str, how: str = "") -> ModelError:
     return ModelError(
         f"The package's post-processing step {what!r}{' ' + how if how else ''} can not be done "
-        "exactly here, so the model was not imported."
+        f"exactly here, so the model was not imported. {ANOTHER}"
     )

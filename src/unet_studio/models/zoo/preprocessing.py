@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from unet_studio.errors import ModelError, RecipeError
 from unet_studio.images.normalisers import check_normalisation
+from unet_studio.models.zoo.advice import ANOTHER, MENDED
 from unet_studio.models.zoo.tensors import LETTERS, Process, Tensor
 from unet_studio.recipe import Normalisation
 
@@ -51,7 +52,9 @@ def map_preprocessing(tensor: Tensor, version: Format) -> tuple[Normalisation, t
     try:
         check_normalisation(normalisation)
     except RecipeError as error:
-        raise ModelError(f"The package's pre-processing can not be done: {error}") from None
+        raise ModelError(
+            f"The package's pre-processing can not be done: {error} {MENDED}"
+        ) from None
     return normalisation, tuple(notes)
 
 
@@ -184,5 +187,5 @@ def _short(values: dict[str, Any]) -> str:
 def _refusal(what: str, how: str = "") -> ModelError:
     return ModelError(
         f"The package's pre-processing step {what!r}{' ' + how if how else ''} can not be done "
-        "exactly here, so the model was not imported."
+        f"exactly here, so the model was not imported. {ANOTHER}"
     )

@@ -26,6 +26,7 @@ TOLERANCE = 1e-4
 # Old enough for every runtime in use; all our networks' operators are in it.
 OPSET = 17
 _TRIALS = 2
+_OTHERWISE = "Export the model file instead (--to file)."
 
 
 def export_onnx(model: Model, target: Path) -> float:
@@ -103,9 +104,9 @@ def onnx_program(model: Model) -> bytes:
                 dynamic_axes={"input": axes, "output": axes},
             )
     except Exception as error:  # the exporter raises nearly anything
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise ModelError(
-            f"The network of {model.card.name!r} can not be written as ONNX: {said}"
+            f"The network of {model.card.name!r} can not be written as ONNX: {said}. {_OTHERWISE}"
         ) from error
     return stream.getvalue()
 
@@ -129,9 +130,9 @@ def torchscript_program(model: Model) -> bytes:
             )
             torch.jit.save(traced, stream)
     except (RuntimeError, ValueError, TypeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise ModelError(
-            f"The network of {model.card.name!r} can not be traced: {said}"
+            f"The network of {model.card.name!r} can not be traced: {said}. {_OTHERWISE}"
         ) from error
     return stream.getvalue()
 
@@ -183,7 +184,7 @@ def _compared(model: Model, found: list[torch.Tensor], kind: str) -> float:
     if not largest <= TOLERANCE:
         raise ModelError(
             f"As {kind}, the network of {model.card.name!r} gives other results (by {largest:.1e} "
-            "of their deviation); nothing was written."
+            f"of their deviation); nothing was written. {_OTHERWISE}"
         )
     return largest
 

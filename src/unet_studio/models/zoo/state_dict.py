@@ -13,6 +13,7 @@ from unet_studio.errors import ModelError
 from unet_studio.models.archives import UNREADABLE_ZIP
 from unet_studio.models.foreign.guess import guess_architecture
 from unet_studio.models.model import without_prefix
+from unet_studio.models.zoo.advice import MENDED
 
 _LARGEST = 4 * 2**30
 # Under which other programs put a state dict, beside an optimiser's state and the like.
@@ -49,18 +50,22 @@ def read_state_dict(content: bytes, where: str) -> tuple[dict[str, torch.Tensor]
                 f"{where} holds more than weights (whole objects, or code). It was not opened "
                 "further; ask its makers for a state dict."
             ) from None
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"{where} can not be read as a state dict: {said}.") from None
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise ModelError(
+            f"{where} can not be read as a state dict: {said}. Get the package again."
+        ) from None
     notes: tuple[str, ...] = ()
     for key in _NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held, notes = held[key], (f"The weights were found under {key!r}.",)
             break
     if not isinstance(held, Mapping) or not held:
-        raise ModelError(f"{where} holds no state dict.")
+        raise ModelError(f"{where} holds no state dict. {MENDED}")
     wrong = [k for k, v in held.items() if not isinstance(v, torch.Tensor)]
     if wrong:
-        raise ModelError(f"{where} holds {wrong[0]!r}, which is no tensor, beside weights.")
+        raise ModelError(
+            f"{where} holds {wrong[0]!r}, which is no tensor, beside weights. {MENDED}"
+        )
     weights, more = without_prefix({str(k): v for k, v in held.items()})
     return weights, (*notes, *more)
 
@@ -89,4 +94,6 @@ def _check_container(content: bytes, where: str) -> None:
         raise ModelError(f"{where} is damaged: {error}. Get it again.") from None
     # Torch stores without compression; what grows on reading is made to.
     if total > min(_LARGEST, 2 * len(content)):
-        raise ModelError(f"{where} would become {total:,} bytes of {len(content):,}; not read.")
+        raise ModelError(
+            f"{where} would become {total:,} bytes of {len(content):,}; not read. {MENDED}"
+        )

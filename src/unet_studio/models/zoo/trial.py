@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unet_studio.errors import ModelError
 from unet_studio.images.normalisation import sample_for_statistics
 from unet_studio.images.normalisers import NORMALISERS
+from unet_studio.models.zoo.advice import MENDED
 from unet_studio.models.zoo.description import Description
 from unet_studio.models.zoo.postprocessing import Output
 from unet_studio.models.zoo.prepared import stated_normalisation
@@ -108,7 +109,8 @@ def arranged(array: NDArray[Any], letters: str, ndim: int) -> NDArray[Any]:
     """
     if array.ndim != len(letters):
         raise ModelError(
-            f"A test image of the package has {array.ndim} axes, the description says {letters!r}."
+            f"A test image of the package has {array.ndim} axes, the description says "
+            f"{letters!r}. {MENDED}"
         )
     order = "bc" + "zyx"[-ndim:]
     present = [a for a in order if a in letters]
@@ -158,7 +160,7 @@ def run_trial(
     if found.shape != expected.shape:
         raise ModelError(
             f"The network returned {found.shape} for the package's test image; expected was "
-            f"{expected.shape}. The package does not fit together."
+            f"{expected.shape}. The package does not fit together. {MENDED}"
         )
     if output.threshold is not None:
         # Rounding decides where a value lies on the threshold.

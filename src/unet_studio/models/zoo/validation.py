@@ -79,5 +79,7 @@ def _refuse(described: Any) -> None:
     ]
     if problems or summary.status == "failed":
         raise ModelError(
-            "The package would not be valid: " + "; ".join(problems[:5] or ["unknown reason"])
+            "The package would not be valid: "
+            + "; ".join(problems[:5] or ["unknown reason"])
+            + ". Correct what is said of the model, or export the model file (--to file)."
         )

@@ -21,6 +21,7 @@ from unet_studio.models.networks import CONTENT, EMBEDDED
 from unet_studio.models.networks.embedded import embed
 from unet_studio.models.networks.onnx import parameter_count
 from unet_studio.models.store import home_folder
+from unet_studio.models.zoo.advice import MENDED
 from unet_studio.models.zoo.description import Description, WeightsEntry
 from unet_studio.models.zoo.package import LARGEST_FILE, Contents
 from unet_studio.models.zoo.state_dict import read_state_dict, recognise
@@ -244,7 +245,7 @@ def _recognised(
     if arguments["in_channels"] != card.in_channels:
         raise ModelError(
             f"The weights take {arguments['in_channels']} channels, the description says "
-            f"{card.in_channels}. The package does not fit together."
+            f"{card.in_channels}. The package does not fit together. {MENDED}"
         )
     notes = []
     several = arguments["out_channels"] != card.out_channels and card.out_channels == 1
