@@ -11,6 +11,8 @@ import pytest
 from qtpy.QtCore import Qt
 from scipy import ndimage
 
+from support.overlap import overlap
+
 SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 BLOB, OTHER = (40, 30), (52, 74)
 PLAIN = {"name": "cells"}
@@ -37,10 +39,6 @@ def ball(shape=(9, 96, 104)):
 def disc():
     rows, columns = np.indices((96, 104))
     return (rows - BLOB[0]) ** 2 + (columns - BLOB[1]) ** 2 < 121
-
-
-def overlap(mask, other):
-    return (mask & other).sum() / (mask | other).sum()
 
 
 def plain(layer):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from support.overlap import overlap
+
 SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 ALT = Qt.KeyboardModifier.AltModifier
 BLOBS = ((20, 20), (60, 34), (36, 80), (76, 76))
@@ -27,10 +29,6 @@ def scene(shape=(96, 104), seed=0):
 def truth(blob):
     rows, columns = np.indices((96, 104))
     return (rows - blob[0]) ** 2 + (columns - blob[1]) ** 2 < RADIUS**2
-
-
-def overlap(mask, other):
-    return (mask & other).sum() / (mask | other).sum()
 
 
 @pytest.fixture

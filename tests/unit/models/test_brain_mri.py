@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support.overlap import dice
 from unet_studio.errors import DownloadError, ModelError
 from unet_studio.models import brain_mri, catalogue
 from unet_studio.models.download import Limits
@@ -46,10 +47,6 @@ def patient(shared_data):
     read = [np.asarray(Image.open(p)) for p in paths]
     truth = [np.asarray(Image.open(folder / "masks" / p.name)) > 0 for p in paths]
     return np.stack(read), np.stack(truth)
-
-
-def dice(found, truth):
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 # -- against the reference -----------------------------------------------------

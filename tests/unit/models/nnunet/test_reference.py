@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.overlap import dice
 from unet_studio.errors import AxesError, ModelError
 from unet_studio.images.volume import as_volume
 from unet_studio.models.importing import import_model
@@ -46,10 +47,6 @@ def stack(case):
         scale=(1, 3.5, 1, 1),
         units=("pixel", "millimeter", "millimeter", "millimeter"),
     )
-
-
-def dice(first, second):
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
 def expected(case, folder, folds):
