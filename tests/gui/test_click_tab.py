@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from support.layers import discs
 from support.overlap import overlap
 
 SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
@@ -18,12 +19,7 @@ RADIUS = 11
 
 def scene(shape=(96, 104), seed=0):
     """A dark image with bright discs around :data:`BLOBS` in each plane."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 25, shape, dtype=np.uint8)
-    rows, columns = np.indices(shape[-2:])
-    for row, column in BLOBS:
-        image[..., (rows - row) ** 2 + (columns - column) ** 2 < RADIUS**2] += 180
-    return image
+    return discs(BLOBS, shape, seed)
 
 
 def truth(blob):
