@@ -116,6 +116,26 @@ def notifications():
 
 
 @pytest.fixture
+def answers_in(monkeypatch):
+    """Answer what a module asks the user: ``answers_in(module)`` returns the questions.
+
+    Each is answered with their ``yes``.
+    """
+
+    class Answers(list):
+        yes = True
+
+    def answer(module):
+        asked = Answers()
+        monkeypatch.setattr(
+            module, "confirm", lambda parent, title, text: asked.append(text) or asked.yes
+        )
+        return asked
+
+    return answer
+
+
+@pytest.fixture
 def open_studio(make_napari_viewer_proxy, tiny_model):
     """Open a viewer with widget and tiny model: ``viewer, studio = open_studio()``."""
 

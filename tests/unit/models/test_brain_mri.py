@@ -23,12 +23,6 @@ from unet_studio.pipeline import predict, segment
 QUICK = Limits(connect_s=2, window_s=1, attempts=2, first_pause_s=0.05)
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture(scope="module")
 def reference(request):
     return request.getfixturevalue("shared_data") / "reference_brain_mri"

@@ -1,19 +1,14 @@
-"""A store and a hub of weights that are the tests' own."""
+"""A hub of weights on this computer, and none beside it."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
-from support.encoders import TINY
-from unet_studio.models.encoders import (
-    find_encoder,
-)
+from support.encoders import make_hub, published_weights
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
+def no_other_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
@@ -34,20 +29,10 @@ def unmeasured(monkeypatch):
 @pytest.fixture
 def tiny_weights(unmeasured):
     """The bytes of a file as timm publishes it."""
-    import timm
-    from safetensors.torch import save
-
-    torch.manual_seed(1)
-    weights = timm.create_model("test_efficientnet", pretrained=False).state_dict()
-    return save({name: value.contiguous() for name, value in weights.items()})
+    return published_weights()
 
 
 @pytest.fixture
 def hub(web, monkeypatch, tiny_weights):
     """A hub on this computer that holds the weights of the tiny encoder."""
-    monkeypatch.setenv("HF_ENDPOINT", web.url("/hub"))
-    weights = find_encoder(TINY).find_weights("imagenet")
-    path = f"/hub/{weights.repository}/resolve/{weights.revision}/model.safetensors"
-    web.pages[path] = web.page(tiny_weights)
-    web.weights, web.path = weights, path
-    return web
+    return make_hub(web, monkeypatch, tiny_weights)

@@ -28,11 +28,6 @@ SOLID = DATA / "nnUNetTrainer_20epochs__nnUNetPlans__3d_fullres"
 RUNS = [(FLAT, "0"), (FLAT, "0,1"), (SOLID, "0"), (SOLID, "0,1")]
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture(scope="module")
 def case():
     with np.load(DATA / "case.npz") as file:
