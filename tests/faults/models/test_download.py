@@ -1,4 +1,4 @@
-"""F60-F79, S13-S18: downloads from a server on this computer that does everything wrong."""
+"""F61-F78, S13-S23: the right file from a server, the wrong one, or too much of it."""
 
 from __future__ import annotations
 

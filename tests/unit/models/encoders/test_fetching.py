@@ -16,8 +16,6 @@ from unet_studio.models.encoders import (
 )
 from unet_studio.models.presets import new_model
 
-# -- weights from a hub ----------------------------------------------------------------
-
 
 def test_nothing_is_downloaded_unasked(hub):
     with pytest.raises(ModelError, match=r"nothing is downloaded unasked.*--download"):
@@ -91,9 +89,6 @@ def test_F75_a_file_in_the_cache_of_the_hub_is_taken(hub, tiny_weights, tmp_path
     assert hub.requests == []
     assert not own_path(hub.weights).exists()
     assert json.loads((encoders_folder() / "sha256.json").read_text())
-
-
-# -- files --------------------------------------------------------------------------------
 
 
 def test_what_would_be_fetched_is_known_before(hub):
