@@ -15,10 +15,7 @@ from unet_studio.errors import Cancelled, ImageError, OutputError
 from unet_studio.images import ome_zarr, zarr_marker
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.readers import is_image, read_image
-from unet_studio.images.writers import (
-    record_path,
-    write_labels,
-)
+from unet_studio.images.writers import record_path, write_labels
 
 OURS = {"versions": {"napari-unet-studio": "0"}}
 

@@ -11,9 +11,7 @@ from support.encoders import TINY
 from unet_studio.errors import DownloadError, ModelError
 from unet_studio.models.creating import NewModel
 from unet_studio.models.encoder_files import encoders_folder, offer_weights, own_path
-from unet_studio.models.encoders import (
-    find_encoder,
-)
+from unet_studio.models.encoders import find_encoder
 from unet_studio.models.presets import new_model
 
 
