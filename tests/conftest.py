@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 # characters then. That is no failure.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+# What fails there is told as fully as in a test.
+pytest.register_assert_rewrite("support")
 
 
 def beside(name: str):

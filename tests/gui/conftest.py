@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import hashlib
 import os
 import sys
 import threading
 import time
 
-import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
-from qtpy.QtTest import QTest
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
+
+from support.fake_engine import FakeEngine
+from support.hand import Hand
+from support.layers import blobs, discs, fingerprint
+from support.strokes import SECONDS, show_refine
 
 # Where Mesa draws with LLVM, importing triton later would end the process (see
 # unet_studio/gui/graphics.py); torch does so by the way, in any later test.
 sys.modules.setdefault("triton", None)
 os.environ.setdefault("NAPARI_STRICT_QT", "1")
 
-LEFT, PLAIN = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 PLUGIN, WIDGET = "napari-unet-studio", "U-Net Studio"
 
 
@@ -115,6 +116,26 @@ def notifications():
 
 
 @pytest.fixture
+def answers_in(monkeypatch):
+    """Answer what a module asks the user: ``answers_in(module)`` returns the questions.
+
+    Each is answered with their ``yes``.
+    """
+
+    class Answers(list):
+        yes = True
+
+    def answer(module):
+        asked = Answers()
+        monkeypatch.setattr(
+            module, "confirm", lambda parent, title, text: asked.append(text) or asked.yes
+        )
+        return asked
+
+    return answer
+
+
+@pytest.fixture
 def open_studio(make_napari_viewer_proxy, tiny_model):
     """Open a viewer with widget and tiny model: ``viewer, studio = open_studio()``."""
 
@@ -127,45 +148,6 @@ def open_studio(make_napari_viewer_proxy, tiny_model):
 
     yield open_it
     gc.collect()
-
-
-class FakeEngine:
-    """Stands in for the network: bright pixels are foreground. Waits where it is told to."""
-
-    def __init__(self):
-        self.calls = 0
-        self.tiles = 4
-        self.error = None
-        self.gate = threading.Event()
-        self.gate.set()
-        self.volumes = []
-
-    def segment_steps(self, volume, recipe, *, model=None, token=None):
-        from unet_studio.events import Started, TileDone
-        from unet_studio.pipeline import relabel
-
-        self.calls += 1
-        yield Started("predicting", self.tiles)
-        for done in range(self.tiles):
-            while not self.gate.wait(0.005):
-                token.raise_if_cancelled()
-            if self.error is not None and done == 1:
-                raise self.error
-            yield TileDone(done + 1, self.tiles)
-        self.volumes.append(volume)
-        return relabel(self._prediction(volume), recipe.objects, recipe.measure)
-
-    def _prediction(self, volume):
-        from unet_studio.inference.prediction import Prediction
-        from unet_studio.models.card import ModelCard
-
-        card = ModelCard(name="fake", architecture="unet", in_channels=1, representation="objects")
-        grey = volume.read(channels=(0,)).astype(np.float32)
-        bright = grey / max(float(grey.max()), 1.0)
-        axes = volume.axes.with_channels()
-        at = axes.names.index("C")
-        stacked = np.concatenate([bright, np.zeros_like(bright), bright], axis=at)
-        return Prediction(stacked.astype(np.float16), axes, card, volume.info, {"model": "fake"})
 
 
 @pytest.fixture
@@ -225,28 +207,6 @@ def contract(notifications, fault_contract):
     return Contract()
 
 
-def fingerprint(layer):
-    data = layer.data[0] if layer.multiscale else layer.data
-    parts = (layer.scale, layer.translate, layer.rotate, layer.shear, np.asarray(layer.affine))
-    return (
-        hashlib.sha1(np.ascontiguousarray(data).tobytes()).hexdigest(),
-        *(np.asarray(part).tobytes() for part in parts),
-        tuple(map(str, layer.units)),
-        repr(dict(layer.metadata)),
-    )
-
-
-def blobs(shape=(64, 80), seed=0):
-    """A dark image with bright discs (in the last two dimensions of every plane)."""
-    rng = np.random.default_rng(seed)
-    image = np.zeros(shape, np.uint8)
-    rows, columns = np.indices(shape[-2:])
-    for row, column in ((16, 20), (44, 30), (30, 60)):
-        disc = (rows - row) ** 2 + (columns - column) ** 2 < 64
-        image[..., disc] = 200
-    return image + rng.integers(0, 5, shape, dtype=np.uint8)
-
-
 @pytest.fixture
 def blob_image():
     """A maker of test images: ``blob_image(shape)``."""
@@ -254,100 +214,30 @@ def blob_image():
 
 
 @pytest.fixture
+def open_refine(open_studio, blob_image):
+    """Open a viewer with an image and the Refine tab in front: ``viewer, tab, studio``."""
+
+    def open_it(shape=(96, 96), name="cells", **keywords):
+        viewer, studio = open_studio()
+        viewer.add_image(blob_image(shape), name=name, **keywords)
+        show_refine(studio)
+        studio.tab.training.seconds.setMinimum(SECONDS)
+        studio.tab.training.seconds.setValue(SECONDS)
+        return viewer, studio.tab, studio
+
+    return open_it
+
+
+@pytest.fixture
 def two_discs():
     """A maker of images with bright discs of radius 11 at two places: ``two_discs(shape)``."""
-
-    def draw(shape=(96, 104)):
-        image = np.random.default_rng(0).integers(0, 25, shape, dtype=np.uint8)
-        rows, columns = np.indices(shape[-2:])
-        for row, column in ((40, 30), (52, 74)):
-            image[..., (rows - row) ** 2 + (columns - column) ** 2 < 121] += 180
-        return image
-
-    return draw
+    return functools.partial(discs, ((40, 30), (52, 74)))
 
 
 @pytest.fixture
 def layer_mark():
     """Return what changes with a layer's pixels, place or metadata: ``layer_mark(layer)``."""
     return fingerprint
-
-
-class Hand:
-    """Clicks and types in the canvas as a person does, with events of Qt."""
-
-    def __init__(self, viewer, studio, qtbot):
-        self.viewer, self.studio, self.qtbot = viewer, studio, qtbot
-        window = getattr(viewer.window, "__wrapped__", viewer.window)
-        self.canvas = window._qt_viewer.canvas.native
-
-    @property
-    def tab(self):
-        return self.studio.tab
-
-    @property
-    def clicking(self):
-        return self.tab.clicking
-
-    def start(self):
-        """Press the primary button, and wait for the model."""
-        assert self.tab.run_button.isEnabled(), self.tab.run_button.toolTip()
-        self.tab.run_button.click()
-        return self.wait()
-
-    def wait(self):
-        """Wait until every click has been answered; return what is said."""
-        self.qtbot.waitUntil(
-            lambda: self.clicking is None or not self.clicking.desk.busy, timeout=60_000
-        )
-        QApplication.processEvents()
-        return self.tab.summary.text()
-
-    def place(self, layer, position):
-        """Return where a position in a layer's data is on the canvas."""
-        QApplication.processEvents()
-        world = np.asarray(layer.data_to_world(position))
-        shown = [world[a - self.viewer.dims.ndim] for a in self.viewer.dims.displayed]
-        camera = self.viewer.scene.camera
-        centre = np.asarray(camera.center)[-2:]
-        size = np.array([self.canvas.height(), self.canvas.width()])
-        y, x = size / 2 + (np.asarray(shown) - centre) * camera.zoom
-        return QPoint(round(float(x)), round(float(y)))
-
-    def click(self, layer, position, modifier=None, wait=True):
-        """Click at a position in a layer's data."""
-        point = self.place(layer, position)
-        assert self.canvas.rect().contains(point), point
-        QTest.mouseMove(self.canvas, point)
-        QTest.mouseClick(self.canvas, LEFT, modifier or PLAIN, point)
-        return self.wait() if wait else ""
-
-    def drag(self, layer, start, stop):
-        """Press, move and release."""
-        one, other = self.place(layer, start), self.place(layer, stop)
-        QTest.mouseMove(self.canvas, one)
-        QTest.mousePress(self.canvas, LEFT, PLAIN, one)
-        for part in (0.25, 0.5, 0.75, 1.0):
-            between = one + (other - one) * part
-            # QTest.mouseMove carries no pressed button.
-            _move(self.canvas, between)
-            self.qtbot.wait(10)
-        QTest.mouseRelease(self.canvas, LEFT, PLAIN, other)
-        self.qtbot.wait(10)
-        return self.wait()
-
-    def press(self, key, modifier=None):
-        """Press a key in the canvas."""
-        QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{key}"), modifier or PLAIN)
-        return self.wait()
-
-
-def _move(widget, point):
-    there = QPointF(widget.mapToGlobal(point))
-    event = QMouseEvent(
-        QEvent.Type.MouseMove, QPointF(point), there, Qt.MouseButton.NoButton, LEFT, PLAIN
-    )
-    QApplication.sendEvent(widget, event)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,9 @@ import pytest
 from qtpy.QtCore import Qt
 from scipy import ndimage
 
+from support.layers import discs, plain
+from support.overlap import overlap
+
 SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 BLOB, OTHER = (40, 30), (52, 74)
 PLAIN = {"name": "cells"}
@@ -18,12 +21,7 @@ PLAIN = {"name": "cells"}
 
 def scene(shape=(96, 104), seed=0):
     """A dark image with two bright discs in each plane."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 25, shape, dtype=np.uint8)
-    rows, columns = np.indices(shape[-2:])
-    for row, column in (BLOB, OTHER):
-        image[..., (rows - row) ** 2 + (columns - column) ** 2 < 121] += 180
-    return image
+    return discs((BLOB, OTHER), shape, seed)
 
 
 def ball(shape=(9, 96, 104)):
@@ -37,14 +35,6 @@ def ball(shape=(9, 96, 104)):
 def disc():
     rows, columns = np.indices((96, 104))
     return (rows - BLOB[0]) ** 2 + (columns - BLOB[1]) ** 2 < 121
-
-
-def overlap(mask, other):
-    return (mask & other).sum() / (mask | other).sum()
-
-
-def plain(layer):
-    return getattr(layer, "__wrapped__", layer)
 
 
 ROTATED = {"rotate": 30, "scale": (0.5, 0.5), "translate": (100, -20)}

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from support.layers import discs
+from support.overlap import overlap
+
 SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 ALT = Qt.KeyboardModifier.AltModifier
 BLOBS = ((20, 20), (60, 34), (36, 80), (76, 76))
@@ -16,21 +19,12 @@ RADIUS = 11
 
 def scene(shape=(96, 104), seed=0):
     """A dark image with bright discs around :data:`BLOBS` in each plane."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 25, shape, dtype=np.uint8)
-    rows, columns = np.indices(shape[-2:])
-    for row, column in BLOBS:
-        image[..., (rows - row) ** 2 + (columns - column) ** 2 < RADIUS**2] += 180
-    return image
+    return discs(BLOBS, shape, seed)
 
 
 def truth(blob):
     rows, columns = np.indices((96, 104))
     return (rows - blob[0]) ** 2 + (columns - blob[1]) ** 2 < RADIUS**2
-
-
-def overlap(mask, other):
-    return (mask & other).sum() / (mask | other).sum()
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ import pytest
 import zarr
 from qtpy.QtCore import Qt
 
+from support.layers import plain
+
 CONTROL = Qt.KeyboardModifier.ControlModifier
 BLOB, OTHER = (40, 30), (52, 74)
-
-
-def plain(layer):
-    return getattr(layer, "__wrapped__", layer)
 
 
 @pytest.fixture

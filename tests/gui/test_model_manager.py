@@ -16,21 +16,11 @@ NNUNET = Path(__file__).parents[1] / "unit" / "models" / "nnunet" / "data"
 
 
 @pytest.fixture
-def answers(monkeypatch):
+def answers(answers_in):
     """Questions that were asked; each is answered with ``answers.yes``."""
     import unet_studio.gui.model_manager as module
 
-    class Answers(list):
-        yes = True
-
-    asked = Answers()
-
-    def confirm(parent, title, text):
-        asked.append(text)
-        return asked.yes
-
-    monkeypatch.setattr(module, "confirm", confirm)
-    return asked
+    return answers_in(module)
 
 
 @pytest.fixture

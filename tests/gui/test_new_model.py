@@ -6,40 +6,24 @@ import time
 
 import pytest
 
+from support.encoders import TINY, make_hub, published_weights
 from unet_studio.models.choices import ARCHITECTURES
 from unet_studio.models.encoders import find_encoder
 from unet_studio.models.store import models_folder
 
-TINY = "tu-test_efficientnet"
-
 
 @pytest.fixture
-def answers(monkeypatch):
+def answers(answers_in):
     """Questions that were asked; each is answered with ``answers.yes``."""
     import unet_studio.gui.new_model as module
 
-    class Answers(list):
-        yes = True
-
-    asked = Answers()
-    monkeypatch.setattr(
-        module, "confirm", lambda parent, title, text: asked.append(text) or asked.yes
-    )
-    return asked
+    return answers_in(module)
 
 
 @pytest.fixture
-def hub(web, monkeypatch, tmp_path):
+def hub(web, monkeypatch):
     """A hub on this computer that holds the weights of a tiny encoder."""
-    import timm
-    from safetensors.torch import save
-
-    monkeypatch.setenv("HF_ENDPOINT", web.url("/hub"))
-    weights = find_encoder(TINY).find_weights("imagenet")
-    state = timm.create_model("test_efficientnet", pretrained=False).state_dict()
-    web.path = f"/hub/{weights.repository}/resolve/{weights.revision}/model.safetensors"
-    web.pages[web.path] = web.page(save({n: w.contiguous() for n, w in state.items()}))
-    return web
+    return make_hub(web, monkeypatch, published_weights())
 
 
 @pytest.fixture

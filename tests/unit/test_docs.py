@@ -17,6 +17,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from support.clusters import local_cluster
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
@@ -112,12 +114,7 @@ def workplace(tmp_path):
 @pytest.fixture
 def scheduler():
     """A dask cluster in this process."""
-    import distributed
-
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",
-        protocol="tcp", host="127.0.0.1", silence_logs=50,
-    ) as cluster:  # fmt: skip
+    with local_cluster(1) as cluster:
         yield cluster.scheduler_address
 
 

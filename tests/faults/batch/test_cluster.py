@@ -20,6 +20,7 @@ import tifffile
 from distributed.chaos import KillWorker
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from support.clusters import local_cluster
 from unet_studio import read_image, run_batch, save_recipe
 from unet_studio.batch.cluster import NO_WORKERS
 from unet_studio.batch.job import ItemResult
@@ -139,12 +140,9 @@ def test_an_image_whose_worker_was_killed_is_tried_again(tmp_path, deaths, state
 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-            host="127.0.0.1", silence_logs=50,
-        ) as cluster,
+        local_cluster(1, processes=True) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
+    ):
         (result,) = Whole(client, work, CancelToken()).results([SimpleNamespace(item=item)])
     assert len(list(tmp_path.glob("died*"))) == deaths
     assert result.state == state
@@ -195,12 +193,9 @@ def test_L11_workers_that_die_at_random_change_nothing(images, tmp_path, mode, s
 
     assert run_batch(RECIPE, [images], tmp_path / "clean", **large).done == 6
     with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-            host="127.0.0.1", silence_logs=50,
-        ) as cluster,
+        local_cluster(2, processes=True) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
+    ):
         cluster.scheduler.add_plugin(Deaths())
         cluster.adapt(minimum=2, maximum=2, interval="500ms")
         client.register_plugin(KillWorker(delay="12 s", mode=mode))

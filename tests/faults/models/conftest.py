@@ -7,6 +7,9 @@ import os
 
 import pytest
 
+from support.downloads import HASH, QUICK
+from unet_studio.models.download import download
+
 
 @pytest.fixture
 def read_only(monkeypatch):
@@ -25,3 +28,19 @@ def read_only(monkeypatch):
         monkeypatch.setattr(os, "open", refusing)
 
     return close
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "store" / "model.bin"
+
+
+@pytest.fixture
+def fetch(web, target):
+    """Download ``/model``; keywords as for :func:`download`."""
+
+    def run(path="/model", **keywords):
+        given = {"sha256": HASH, "size_limit": 10**8, "local": True, "limits": QUICK}
+        return download(web.url(path), target, **{**given, **keywords})
+
+    return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import resource
 import signal
@@ -16,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from support import scenes
+from support.steps import drained
 from unet_studio.errors import AnnotationError, ModelError, RecipeError
 from unet_studio.events import Trained, Warned
 from unet_studio.images.volume import as_volume
@@ -26,28 +27,11 @@ from unet_studio.training.fit_settings import FitSettings
 from unet_studio.training.refine import refine, refine_steps
 from unet_studio.training.session import open_session
 
-_PATH = Path(__file__).parents[2] / "unit" / "training" / "scenes.py"
-_SPEC = importlib.util.spec_from_file_location("scenes", _PATH)
-scenes = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(scenes)
-
 
 @pytest.fixture(scope="module")
 def pictures():
     image, truth = scenes.scene()
     return image, truth, scenes.strokes(truth)
-
-
-def drained(steps, at=None):
-    events = []
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return events, end.value
-        events.append(event)
-        if at is not None:
-            at(event)
 
 
 def steps_of(image, painted, settings, latest=None, base=None):

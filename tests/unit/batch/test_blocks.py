@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from support.clusters import local_cluster
 from unet_studio import read_image, run_batch, segment_to_zarr
 from unet_studio.batch.workers import TaskToken
 from unet_studio.events import Cancelled, CancelToken
@@ -25,10 +26,7 @@ OPTIONS = {"device": "cpu", "precision": "float32", "tiling": {"tile": 256}}
 @pytest.fixture(scope="module")
 def scheduler():
     """Two workers in threads of this process, which see what a test has replaced."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0",
-        protocol="tcp", host="127.0.0.1", silence_logs=50,
-    ) as cluster:  # fmt: skip
+    with local_cluster(2) as cluster:
         yield cluster.scheduler_address
 
 
@@ -165,10 +163,7 @@ def test_a_worker_that_is_lost_changes_nothing(tmp_path, small_blocks, monkeypat
     expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
     out, lost = tmp_path / "out", []
     real, first = spread.write_tile, threading.Lock()
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0",
-        protocol="tcp", host="127.0.0.1", silence_logs=50,
-    ) as cluster:  # fmt: skip
+    with local_cluster(2) as cluster:
 
         def lose_one(place, value):
             """The first to have a tile is gone before it is written."""
@@ -195,10 +190,7 @@ def test_workers_that_die_change_nothing(tmp_path, written):
     recipe = recipe_of("YX")
     expected = segment_to_zarr(image, tmp_path / "alone.ome.zarr", axes="YX", **OPTIONS)
     out = tmp_path / "out"
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
-        host="127.0.0.1", silence_logs=50,
-    ) as cluster:  # fmt: skip
+    with local_cluster(2, processes=True) as cluster:
         killed = threading.Event()
 
         def kill_one(event):

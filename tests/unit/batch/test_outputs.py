@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from support.hashes import hashes
 from unet_studio import read_image, run_batch
 from unet_studio.axes import Axes
 from unet_studio.batch.manifest import read_manifest
@@ -37,14 +37,6 @@ def images(tmp_path):
     tifffile.imwrite(folder / "sub" / "b.tif", picture(1))
     (folder / "broken.png").write_bytes(b"no image")
     return folder
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
 
 
 # -- pictures -----------------------------------------------------------------

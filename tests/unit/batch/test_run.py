@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from support.clusters import local_cluster
 from unet_studio import run_batch
 from unet_studio.batch.manifest import read_manifest
 from unet_studio.errors import Cancelled
@@ -117,8 +118,6 @@ def test_a_cancelled_run_keeps_the_rows_of_what_it_did_not_come_to(images, tmp_p
 
 
 def test_a_cluster_is_cancelled_without_waiting_for_what_it_does(images, tmp_path, monkeypatch):
-    from distributed import LocalCluster
-
     import unet_studio.batch.cluster as cluster_of
 
     token, release = CancelToken(), threading.Event()
@@ -128,9 +127,7 @@ def test_a_cluster_is_cancelled_without_waiting_for_what_it_does(images, tmp_pat
         release.wait(60)
 
     monkeypatch.setattr(cluster_of, "do_item", do_item)
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
+    with local_cluster(1) as cluster:
         began = time.monotonic()
         try:
             with pytest.raises(Cancelled):
@@ -169,7 +166,7 @@ def test_the_time_of_our_workers_is_not_spent_on_profiles_that_nobody_sees():
 )
 def test_workers_share_out_the_gpus(asked, taken, images, tmp_path, monkeypatch):
     """Two workers that look at two GPUs; what they would do there is only noted."""
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     import unet_studio.batch.cluster as cluster_of
     from unet_studio.batch.job import ItemResult, Job
@@ -188,9 +185,8 @@ def test_workers_share_out_the_gpus(asked, taken, images, tmp_path, monkeypatch)
         "unet_studio.inference.devices.likely_devices",
         lambda: ["cuda", "cuda:0", "cuda:1", "cpu"],
     )
-    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
     job = Job(RECIPE.model_copy(update={"device": asked}))
-    with LocalCluster(n_workers=2, **options) as cluster:
+    with local_cluster(2) as cluster:
         client = Client(cluster, set_as_default=False)
         monkeypatch.setattr(cluster_of, "_client", lambda *_: client)
         tasks = plan_batch([images], tmp_path / "out").tasks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from support.hashes import hashes
 from unet_studio import load_recipe, read_image, run_batch, segment
 from unet_studio.axes import Axes
 from unet_studio.batch.manifest import append_line, read_manifest
@@ -20,14 +20,6 @@ from unet_studio.images.writers import write_array
 
 def picture(shape=(40, 48), seed=1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, shape).astype(np.uint8)
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
 
 
 def results(folder: Path) -> dict[str, str]:

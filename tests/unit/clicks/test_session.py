@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-import dask.array as da
 import numpy as np
 import pytest
-import zarr
 
-from unet_studio import ClickSession, load_model, replay
-from unet_studio.clicks.network import ClickNetwork
+from support.overlap import iou
+from unet_studio import ClickSession
 from unet_studio.errors import AxesError, ClickError
-from unet_studio.inference import devices
-from unet_studio.models.model import Model
-from unet_studio.samples import read_sample
-
-
-def iou(proposal, truth):
-    found = np.zeros(truth.shape, bool)
-    found[proposal.region] = proposal.mask
-    return (found & truth).sum() / (found | truth).sum()
 
 
 @pytest.mark.parametrize(("position", "number"), [((38, 52), 1), ((66, 160), 2), ((130, 75), 3)])
@@ -186,94 +173,6 @@ def test_a_box_alone_is_looked_at_once_from_its_own_distance(random_network):
     assert not whole[:, 145:].any()
 
 
-# -- images of every kind -----------------------------------------------------
-
-
-def truth_of(image, axes, blobs, position, **options):
-    return ClickSession(image, blobs, axes=axes, **options).click(position)
-
-
-def test_P24_every_order_of_axes_gives_the_same_object(blobs, three_disks):
-    image, _ = three_disks
-    stack = np.zeros((4, *image.shape), np.uint8)
-    stack[2] = image
-    expected = truth_of(image, "YX", blobs, (140, 90))
-    variants = [
-        (stack, "ZYX", (2.3, 140, 90), lambda m: m),
-        (stack.transpose(1, 2, 0), "YXZ", (140, 90, 2), lambda m: m),
-        (stack.transpose(2, 0, 1), "XZY", (90, 1.6, 140), lambda m: m.T),
-        (stack[None], "TZYX", (0, 2, 140, 90), lambda m: m),
-        (np.stack([image] * 3, -1), "YXC", (140, 90), lambda m: m),
-        (np.stack([stack * 0, stack], 1), "ZCYX", (2, 140, 90), lambda m: m),
-    ]
-    for array, axes, position, turned in variants:
-        options = {"channels": (1,)} if axes == "ZCYX" else {}
-        found = truth_of(array, axes, blobs, position, **options)
-        np.testing.assert_array_equal(turned(found.mask), expected.mask, err_msg=axes)
-        labels = np.zeros([n for n, a in zip(array.shape, axes, strict=True) if a != "C"])
-        assert labels[found.region].shape == found.mask.shape
-
-
-def test_P24_dask_zarr_and_numpy_give_the_same(blobs, three_disks, tmp_path):
-    image, _ = three_disks
-    stored = zarr.create_array(
-        str(tmp_path / "a.zarr"), shape=image.shape, dtype="u1", chunks=(64, 64)
-    )
-    stored[:] = image
-    expected = ClickSession(image, blobs).click((140, 90))
-    for array in (da.from_array(image, chunks=50), stored):
-        np.testing.assert_array_equal(
-            ClickSession(array, blobs).click((140, 90)).mask, expected.mask
-        )
-
-
-def test_an_ome_zarr_is_opened_with_all_its_levels(blobs, tmp_path):
-    import yaozarrs  # noqa: F401
-
-    from unet_studio.axes import Axes
-    from unet_studio.images.writers import write_labels
-
-    labels = np.zeros((2100, 2200), np.uint16)
-    labels[600:1500, 500:1600] = 200
-    path = write_labels(labels, Axes("YX"), tmp_path / "big.ome.zarr")
-    session = ClickSession(path, blobs)
-    assert sorted(session.canvas.levels) == [1, 2, 4]
-    found = session.click((1000, 1000))
-    assert iou(found, labels > 0) > 0.97
-    assert found.looks[-1].step > 1
-
-
-def test_levels_of_another_shape_are_not_used(blobs):
-    image = np.zeros((10, 200, 200), np.uint8)
-    thinned, halves = np.zeros((5, 100, 100), np.uint8), np.zeros((10, 100, 100), np.uint8)
-    session = ClickSession(image, blobs, axes="ZYX", levels=[thinned, halves])
-    assert session.canvas.levels[2].array is halves
-    assert len(session.canvas.levels) == 2
-
-
-def test_nan_and_16_bit_and_float_images(blobs, three_disks):
-    image, labels = three_disks
-    for array in (
-        image.astype(np.uint16) * 200,
-        image.astype(np.float32) / 255 - 3,
-        np.where(np.arange(240) > 200, np.nan, image.astype(np.float64)),
-        ~image,
-    ):
-        found = ClickSession(array, blobs).click((140, 90))
-        assert found.area > 0
-    assert iou(ClickSession(image * 1.0, blobs).click((140, 90)), labels == 3) > 0.9
-
-
-def test_an_image_of_one_pixel_can_be_clicked(blobs):
-    assert ClickSession(np.zeros((1, 1), np.uint8), blobs).click((0, 0)).area == 1
-
-
-def test_channels_that_are_not_there_are_refused(blobs, three_disks):
-    for channels in ((1,), (), (0, 0, 0, 0)):
-        with pytest.raises(AxesError, match="choose one to three"):
-            ClickSession(three_disks[0], blobs, channels=channels)
-
-
 # -- beginning with what is there ---------------------------------------------
 
 
@@ -323,87 +222,3 @@ def test_picking_takes_the_object_of_an_ordinary_model(blobs):
     nothing = session.pick((y, x), result)
     assert not nothing.changed
     assert f"no object at ({y}, {x})" in nothing.note
-
-
-# -- journal ------------------------------------------------------------------
-
-
-def test_a_session_is_replayed_to_the_bit(random_network, tmp_path):
-    from unet_studio import replay
-
-    image = np.random.default_rng(5).integers(0, 255, (6, 120, 130)).astype(np.uint8)
-    labels = np.zeros(image.shape, np.uint8)
-    labels[3, 5:9, 5:9] = 250
-    session = ClickSession(image, random_network, axes="ZYX", labels=labels.copy())
-    session.click((2, 60.25, 70.5))
-    session.click((2, 64, 75), positive=False)
-    session.undo()
-    session.redo()
-    for _ in session.propagate(before=1, after=1):
-        pass
-    session.commit(policy="overwrite")
-    session.start_from(session.labels, (3, 6, 6))
-    session.scribble([(3, 8, 10), (3, 20, 30)])
-    session.click((np.nan, 1, 1))
-    session.commit()
-    session.box((4, 10, 10), (4, 50, 50))
-    session.commit(number=300)
-    session.erase((3, 6, 6))
-    session.reset()
-    path = tmp_path / "session.jsonl"
-    path.write_text(session.journal)
-    again = replay(image, path, random_network, labels=labels.copy(), axes="ZYX")
-    np.testing.assert_array_equal(again.labels, session.labels)
-    assert again.labels.dtype == session.labels.dtype == np.uint16
-    assert again.journal == session.journal
-
-
-def test_a_journal_of_another_image_is_refused(random_network, tmp_path):
-    from unet_studio import replay
-
-    image = np.random.default_rng(5).integers(0, 255, (120, 130)).astype(np.uint8)
-    session = ClickSession(image, random_network)
-    session.click((60, 60))
-    with pytest.raises(ClickError, match="another image"):
-        replay(image[:100], session.journal, random_network)
-    with pytest.raises(ClickError, match="Line 2 of the journal .* another result"):
-        replay(image // 2 + np.arange(130, dtype=np.uint8), session.journal, random_network)
-    moved = session.journal.replace('"device": "cpu"', '"device": "cuda:0"', 1)
-    with pytest.raises(ClickError, match=r"result .* written on cuda:0, this is cpu\."):
-        replay(image // 2 + np.arange(130, dtype=np.uint8), moved, random_network)
-    with pytest.raises(ClickError, match="can not be read"):
-        replay(image, tmp_path / "nothing.jsonl")
-    (tmp_path / "bad.jsonl").write_text("{\n")
-    with pytest.raises(ClickError, match="not a journal"):
-        replay(image, tmp_path / "bad.jsonl")
-
-
-def test_F58_an_absent_gpu_is_said_and_journalled(random_network):
-    image = np.zeros((80, 90), np.uint8)
-    session = ClickSession(image, random_network.model, device="cuda:99")
-    (said,) = session.notices
-    assert "cuda:99 is not available" in said
-    assert "the CPU is used instead" in said
-    assert json.loads(session.journal.splitlines()[0])["device"] == "cpu"
-    assert not ClickSession(image, random_network).notices
-
-
-def test_F59_clicks_go_on_where_a_gpu_lacks_an_operation(monkeypatch, lacking_device):
-    model = load_model("clicks")
-    expected = ClickNetwork(model, "cpu")
-    lacking = Model(model.card, lacking_device.OnlyOnCpus(model.network).eval())
-    monkeypatch.setattr(devices, "open_devices", lambda *_: ([lacking_device.DEVICE], None))
-    crops = [np.random.default_rng(0).random((6, 64, 64)).astype(np.float32)]
-    network = ClickNetwork(lacking)
-    session = ClickSession(read_sample("nuclei_fluorescence")[:128, :128], network)
-    for _ in range(2):
-        session.click((60, 80))
-        (found,) = network(crops)
-        np.testing.assert_allclose(found, expected(crops)[0], atol=1e-5)
-    (said,) = session.notices
-    assert "The meta can not run this network" in said
-    assert "max_pool3d" in said
-    assert "the CPU is used instead" in said
-    lines = [json.loads(line) for line in session.journal.splitlines()]
-    assert [line.get("device") for line in lines] == ["meta", "cpu", None]
-    replay(session.canvas.volume, session.journal, lacking)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support.overlap import dice
 from unet_studio.errors import DownloadError, ModelError
 from unet_studio.models import brain_mri, catalogue
 from unet_studio.models.download import Limits
@@ -20,12 +21,6 @@ from unet_studio.models.networks.hub_unet import HubUNet
 from unet_studio.pipeline import predict, segment
 
 QUICK = Limits(connect_s=2, window_s=1, attempts=2, first_pause_s=0.05)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +41,6 @@ def patient(shared_data):
     read = [np.asarray(Image.open(p)) for p in paths]
     truth = [np.asarray(Image.open(folder / "masks" / p.name)) > 0 for p in paths]
     return np.stack(read), np.stack(truth)
-
-
-def dice(found, truth):
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 # -- against the reference -----------------------------------------------------

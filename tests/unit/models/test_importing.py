@@ -38,11 +38,6 @@ from unet_studio.models.store import (
 )
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Two model files that differ."""

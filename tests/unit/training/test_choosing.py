@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from support import scenes
 from unet_studio.models.model import load_model
 from unet_studio.training import course
 from unet_studio.training.refine import refine
 from unet_studio.training.regions import Split
-
-_SPEC = importlib.util.spec_from_file_location("scenes", Path(__file__).with_name("scenes.py"))
-scenes = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(scenes)
 
 SETTINGS = {"axes": "TYX", "crop": 32, "batch": 2, "steps": 6, "rate": 3e-3, "patience": 1}
 

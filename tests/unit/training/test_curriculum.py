@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from support import scenes
 from unet_studio.events import CancelToken
 from unet_studio.images.volume import as_volume
 from unet_studio.models.model import load_model
@@ -16,10 +14,6 @@ from unet_studio.training.annotations import annotations_on
 from unet_studio.training.course import Judgement, prepare_course
 from unet_studio.training.curriculum import make_lessons
 from unet_studio.training.fit_settings import FitSettings
-
-_SPEC = importlib.util.spec_from_file_location("scenes", Path(__file__).with_name("scenes.py"))
-scenes = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(scenes)
 
 
 def lessons_of(image, painted, base="random:unet-tiny", latest=None):

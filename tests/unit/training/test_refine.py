@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from support.steps import drained
 from unet_studio.errors import Cancelled, RecipeError
 from unet_studio.events import CancelToken, Started, Trained
 from unet_studio.images.volume import as_volume
@@ -117,18 +118,6 @@ def steps_of(pictures, model, token=None, stop=None, latest=None, **settings):
         stop=stop,
         latest=latest,
     )
-
-
-def drained(steps, at=None):
-    events = []
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return events, end.value
-        events.append(event)
-        if at is not None:
-            at(event)
 
 
 def test_stop_keeps_the_best_and_judges_it(pictures, model_file):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.overlap import dice
 from unet_studio.errors import AxesError, ModelError
 from unet_studio.images.volume import as_volume
 from unet_studio.models.importing import import_model
@@ -25,11 +26,6 @@ DATA = Path(__file__).parent / "data"
 FLAT = DATA / "nnUNetTrainer_20epochs__nnUNetPlans__2d"
 SOLID = DATA / "nnUNetTrainer_20epochs__nnUNetPlans__3d_fullres"
 RUNS = [(FLAT, "0"), (FLAT, "0,1"), (SOLID, "0"), (SOLID, "0,1")]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +42,6 @@ def stack(case):
         scale=(1, 3.5, 1, 1),
         units=("pixel", "millimeter", "millimeter", "millimeter"),
     )
-
-
-def dice(first, second):
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
 def expected(case, folder, folds):

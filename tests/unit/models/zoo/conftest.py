@@ -12,12 +12,6 @@ from unet_studio.models.presets import new_model
 from unet_studio.models.zoo.exporting import export_bioimageio
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNET_STUDIO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture(scope="session")
 def tiny() -> Model:
     return new_model(
