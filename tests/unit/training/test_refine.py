@@ -341,7 +341,7 @@ def unlike_far_away(dim=100, ground=85):
 def test_what_was_right_far_from_all_strokes_stays_so(model_file):
     """A few strokes on missed objects made background elsewhere into foreground."""
     image, truth, painted = unlike_far_away()
-    result = refine(image, painted, str(model_file), axes="TYX", steps=40, crop=48)
+    result = refine(image, painted, str(model_file), axes="TYX", steps=20, crop=48)
     found = predict(image, result.model, axes="TYX").probabilities[:, 0] > 0.5
     assert found[painted == 2].mean() > 0.9  # learned
     right = ~truth[..., 100:]
