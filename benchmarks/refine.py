@@ -164,7 +164,9 @@ def run_poison(domain: Domain, args: argparse.Namespace) -> None:
     """See whether strokes of random classes are ever adopted."""
     train = read_items(args.data, domain, "train")
     base = load_model(domain.base)
-    found = [found_by(base, i) for i in train]
+    # A new last layer has found nothing yet.
+    new = domain.classes is not None
+    found = [np.zeros(i.truth.shape, bool) if new else found_by(base, i) for i in train]
     for seed in range(args.poison):
         annotator = Annotator(planes([i.truth for i in train]), seed, poison=True)
         for _ in range(3):
@@ -173,7 +175,7 @@ def run_poison(domain: Domain, args: argparse.Namespace) -> None:
         used = [(i, p) for i, p in zip(train, painted, strict=True) if p.any()]
         result = refine(
             [i.image for i, _ in used], [p for _, p in used], base, axes=used[0][0].axes,
-            steps=args.steps, seed=seed, evaluations=2,
+            classes=domain.classes, steps=args.steps, seed=seed, evaluations=2,
         )  # fmt: skip
         verdict = result.verdict.as_dict()
         log(args, {"domain": domain.name, "poison": seed, "verdict": verdict})

@@ -88,16 +88,17 @@ def _ratio(entry: dict[str, Any], full: dict[str, Any] | None) -> str:
 def _poison(entries: list[dict[str, Any]]) -> list[str]:
     if not entries:
         return []
-    found = [e["verdict"]["finding"] for e in entries]
-    counts = ", ".join(f"{found.count(f)} {f}" for f in sorted(set(found)))
-    judged = sum(e["verdict"]["regions"] > 0 for e in entries)
-    return [
-        "## Strokes of random classes",
-        "",
-        f"{len(entries)} trials on {entries[0]['domain']}: {found.count('better')} adopted "
-        f"({counts}; in {judged} there was enough to judge by).",
-        "",
-    ]
+    lines = ["## Strokes of random classes", ""]
+    for name in dict.fromkeys(e["domain"] for e in entries):
+        own = [e["verdict"] for e in entries if e["domain"] == name]
+        found = [v["finding"] for v in own]
+        counts = ", ".join(f"{found.count(f)} {f}" for f in sorted(set(found)))
+        judged = sum(v["regions"] > 0 for v in own)
+        lines.append(
+            f"- {name}: {found.count('better')} of {len(own)} adopted ({counts}; in {judged} "
+            "there was enough to judge by)"
+        )
+    return [*lines, ""]
 
 
 def _forgetting(entries: list[dict[str, Any]]) -> list[str]:
