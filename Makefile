@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
-# Test processes at once; files stay together. Each computes with one thread.
+# Test processes at once; files stay together. Each computes with one thread. One that crashes
+# is not started anew: xdist would wait for it for ever, instead of naming the test.
 JOBS   ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+SPREAD := -n $(JOBS) --dist loadfile --max-worker-restart 0
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 
 .PHONY: demo test test-slow test-lowest lint docs screenshots clean help
@@ -25,7 +27,7 @@ test-slow: $(VENV)/.ready  ## Run only the long tests
 
 # Old libraries use what newer ones deprecate; that is not ours to mend.
 test-lowest: $(LOWEST)/.ready ## Run the tests with the oldest libraries that pyproject.toml allows
-	$(SCREEN) env OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile \
+	$(SCREEN) env OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(SPREAD) \
 		-m "not slow and not gpu" -W ignore::DeprecationWarning -W ignore::FutureWarning $(ARGS)
 
 lint: $(VENV)/.ready       ## Style, types, import rules, plugin manifest
