@@ -31,6 +31,8 @@ _LOOK_S = 0.01
 # A task is given up after so many times dask's number of deaths (3, then it gives up). Where
 # workers are preempted all the time, chance alone reaches that.
 TRIES = 3
+# What lay with a worker that died, before it was fetched: the scheduler has it made again.
+UNDER_WAY = ("pending", "lost")
 LOST = "The dask scheduler was lost. What is done stays done: run the batch again."
 
 # What this process was told to do with items, by name, and how many workers in it were told:
@@ -177,7 +179,7 @@ class Crew:
                 for result in results:
                     waiting.popleft()
                     yield result
-            elif done:
+            elif done and waiting[0].future.status not in UNDER_WAY:
                 again = f"{name}-{key}-{next(numbers)}"
                 self._try_again(key, again, waiting[0])
             else:

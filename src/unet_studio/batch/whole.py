@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import KilledWorker, as_completed
 
 from unet_studio.batch.cluster import NO_WORKERS
-from unet_studio.batch.crew import LOST, TRIES, gathered, lost_scheduler, refuse_lost
+from unet_studio.batch.crew import LOST, TRIES, UNDER_WAY, gathered, lost_scheduler, refuse_lost
 from unet_studio.batch.job import ItemResult, Task, ToSplit
 from unet_studio.errors import SchedulerLost
 from unet_studio.events import Warned
@@ -71,6 +71,9 @@ class Whole:
                 return
             self._wait()
             future = next(self._done)
+            if future.status in UNDER_WAY:
+                self._done.add(future)
+                continue
             task, tries = self._running.pop(future)
             if future.status == "error" and isinstance(future.exception(), KilledWorker):
                 if tries < TRIES:

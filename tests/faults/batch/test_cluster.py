@@ -149,6 +149,40 @@ def test_an_image_whose_worker_was_killed_is_tried_again(tmp_path, deaths, state
     assert state == "done" or "the workers that did it died (KilledWorker)" in result.reason
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_result_that_died_with_its_worker_before_it_was_fetched_is_made_again(tmp_path):
+    """What is done lies with its worker until it is asked for; that is no lost scheduler."""
+    names = ["a.tif", "b.tif", "c.tif"]
+    tasks = [SimpleNamespace(item=SimpleNamespace(name=n, path=tmp_path / n)) for n in names]
+
+    def work(task):
+        (tmp_path / f"{task.item.name}.{os.getpid()}").touch()
+        return ItemResult(task.item.name, "done")
+
+    with (
+        local_cluster(1, processes=True) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        whole = Whole(client, work, CancelToken())
+        results = whole.results(tasks)
+        first = next(results)
+        wait_for(lambda: len(list(tmp_path.glob("*.tif.*"))) == 3)
+        futures = list(whole._running)
+        wait_for(lambda: all(f.status == "finished" for f in futures))
+        os.kill(int(next(tmp_path.glob("*.tif.*")).suffix[1:]), signal.SIGKILL)
+        wait_for(lambda: all(f.status != "finished" for f in futures))
+        others = list(results)
+    assert {r.name for r in (first, *others)} == set(names)
+    assert {r.state for r in (first, *others)} == {"done"}
+
+
+def wait_for(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_ctrl_c_in_a_terminal_says_one_line_whatever_workers_are_at(images, tmp_path):
     """A terminal interrupts all processes of a command, not the first alone."""
