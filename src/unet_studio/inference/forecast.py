@@ -18,8 +18,8 @@ from unet_studio.inference.tiling import TilePlan
 from unet_studio.inference.trials import Numerics
 from unet_studio.models.card import ModelCard
 
-# Probabilities are kept as float16; the objects step works on one frame with
-# about this many bytes per pixel (measured on the watershed).
+# Probabilities are kept as float16; the objects step works on one frame, or a block of a
+# larger one, with about this many bytes per pixel (measured on the watershed).
 PROBABILITY_BYTES = 2
 OBJECTS_BYTES_PER_PIXEL = 28
 # OpenVINO keeps fewer activations than torch does, but compiles the network first; torch's
@@ -28,7 +28,7 @@ _OPENVINO_ACTIVATIONS = 0.7
 _OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
 _TORCH_VOLUMES = 1.3
 _LABEL_BYTES = 4
-# Of an image that goes through the disk, objects are made in blocks of about this size.
+# Larger frames are cut into blocks for the objects step, in memory and through the disk.
 OBJECTS_BLOCK_PIXELS = 2048 * 2048
 
 
@@ -91,8 +91,8 @@ def forecast(
         slab = across * tiles.tile_shape[tiles.slab_axis]
         summed = slab * (3 * card.out_channels + 1) * 4
     summed += max((slab_bytes(view, card) for view in views), default=0)
-    labelling = frame * OBJECTS_BYTES_PER_PIXEL + voxels * _LABEL_BYTES
     block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
+    labelling = block + voxels * _LABEL_BYTES
     width = BYTES[numerics.precision]
     activations = int(card.bytes_per_pixel * tile * width / 4)
     if numerics.backend == "openvino":

@@ -77,6 +77,14 @@ def test_forecast_counts_what_is_kept():
     assert large.memory_bytes - small.memory_bytes >= kept
 
 
+def test_forecast_of_a_large_frame_is_of_the_blocks_that_its_objects_are_made_in():
+    recipe = Recipe(model="grey", tiling=Tiling(tile=512))
+    plans = [resolve(recipe, GREY, info((edge, edge), "YX")) for edge in (4096, 8192)]
+    more = plans[1].memory_bytes - plans[0].memory_bytes
+    kept = (8192**2 - 4096**2) * (3 * 2 + 4)  # three channels of float16, and labels
+    assert kept <= more <= 1.2 * kept
+
+
 def test_networks_that_tiles_can_not_reproduce_say_so():
     card = GREY.model_copy(update={"tile_invariant": False, "halo": None, "patch": 128})
     plan = resolve(Recipe(model="grey"), card, info((700, 700), "YX"))
