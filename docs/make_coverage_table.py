@@ -62,6 +62,8 @@ class Promises:
         Per id.
     on_gpu : list of Cover
         All tests that need a GPU, whether or not they name a promise.
+    rare : set of str
+        Names of all tests that do not run before every merge.
     results : dict
         Of last_results.toml: "tests" by name, "measured" by id.
     """
@@ -71,6 +73,7 @@ class Promises:
     partly: dict[str, str]
     covers: dict[str, list[Cover]] = field(default_factory=dict)
     on_gpu: list[Cover] = field(default_factory=list)
+    rare: set[str] = field(default_factory=set)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -93,6 +96,8 @@ def promises(root: Path = ROOT) -> Promises:
         for ids, cover in tests_of(path, root / "tests"):
             if cover.tier == "gpu":
                 found.on_gpu.append(cover)
+            if cover.tier != "normal":
+                found.rare.add(cover.name)
             for i in ids:
                 found.covers.setdefault(i, []).append(cover)
     for path in sorted((root / "benchmarks").glob("*.py")):
@@ -145,16 +150,14 @@ def problems(found: Promises) -> list[str]:
 
 def stale_results(found: Promises) -> list[str]:
     """Return what last_results.toml says of things that are not there."""
-    rare = {c.name for c in found.on_gpu}
-    rare |= {c.name for covers in found.covers.values() for c in covers if c.tier == "slow"}
     said = []
     for i, noted in found.results.get("measured", {}).items():
         table = ROOT / "benchmarks" / "results" / noted["table"]
         if noted["row"] not in table.read_text(encoding="utf-8"):
             said.append(f"{RESULTS.name}: {noted['table']} does not hold what is noted of {i}.")
     return said + [
-        f"{RESULTS.name}: there is no slow or gpu test {name} that covers something; take it out."
-        for name in found.results.get("tests", {}) if name not in rare
+        f"{RESULTS.name}: there is no slow or gpu test {name} any more; take it out."
+        for name in found.results.get("tests", {}) if name not in found.rare
     ]  # fmt: skip
 
 
