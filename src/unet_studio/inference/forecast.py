@@ -28,7 +28,8 @@ _OPENVINO_ACTIVATIONS = 0.7
 _OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
 _TORCH_VOLUMES = 1.3
 _LABEL_BYTES = 4
-# Larger frames are cut into blocks for the objects step, in memory and through the disk.
+# Larger frames are cut into blocks for the objects step, in memory (objects/frames.py, to which
+# a test compares this) and through the disk.
 OBJECTS_BLOCK_PIXELS = 2048 * 2048
 
 
@@ -61,6 +62,7 @@ def forecast(
     *,
     flips: bool,
     views: Sequence[PlaneView] = (),
+    whole_frames: bool = False,
 ) -> Forecast:
     """Forecast the peaks of a run.
 
@@ -78,6 +80,8 @@ def forecast(
         Whether mirror images are averaged.
     views : sequence of PlaneView
         Planes along Z that are predicted, too.
+    whole_frames : bool
+        Whether the objects of a frame are made of all of it at once, however large it is.
     """
     voxels = math.prod(info.length(a) for a in "TZYX")
     frame = voxels // info.length("T")
@@ -92,7 +96,8 @@ def forecast(
         summed = slab * (3 * card.out_channels + 1) * 4
     summed += max((slab_bytes(view, card) for view in views), default=0)
     block = min(frame, OBJECTS_BLOCK_PIXELS) * OBJECTS_BYTES_PER_PIXEL
-    labelling = block + voxels * _LABEL_BYTES
+    at_once = frame * OBJECTS_BYTES_PER_PIXEL if whole_frames else block
+    labelling = at_once + voxels * _LABEL_BYTES
     width = BYTES[numerics.precision]
     activations = int(card.bytes_per_pixel * tile * width / 4)
     if numerics.backend == "openvino":

@@ -227,9 +227,12 @@ def resolve(
     free = free_memory("cpu")
     pixels = pixels_of(tiles, frames, views, info.length("T")) * _mirrors(recipe, card)
     numerics = likely(card, device, recipe, pixels)
+    objects = recipe.objects or card.default_objects
     peaks = forecast(
-        card, info, tiles, batch, device, numerics, flips=bool(recipe.flips), views=views
-    )
+        card, info, tiles, batch, device, numerics, flips=bool(recipe.flips), views=views,
+        # The largest of all pieces is known when all have been seen.
+        whole_frames=bool(objects.options.get("keep_largest")),
+    )  # fmt: skip
     memory = peaks.streamed if streamed else peaks.held
     if card.preparation is not None:  # one frame as it is, as the network sees it, and back
         memory += _preparing(card, info, seen)

@@ -12,10 +12,12 @@ from unet_studio.errors import AxesError, RecipeError
 from unet_studio.images.volume import as_volume
 from unet_studio.inference import plan as planning
 from unet_studio.inference.channels import map_channels
+from unet_studio.inference.forecast import OBJECTS_BLOCK_PIXELS
 from unet_studio.inference.plan import resolve
 from unet_studio.inference.tiling import fit_edges
 from unet_studio.models.card import ModelCard
-from unet_studio.recipe import Recipe, Tiling
+from unet_studio.objects import frames
+from unet_studio.recipe import ObjectsMethod, Recipe, Tiling
 
 GREY = ModelCard(
     name="grey", architecture="unet", in_channels=1, representation="objects", halo=96,
@@ -83,6 +85,17 @@ def test_forecast_of_a_large_frame_is_of_the_blocks_that_its_objects_are_made_in
     more = plans[1].memory_bytes - plans[0].memory_bytes
     kept = (8192**2 - 4096**2) * (3 * 2 + 4)  # three channels of float16, and labels
     assert kept <= more <= 1.2 * kept
+    assert OBJECTS_BLOCK_PIXELS == frames._AT_ONCE * frames.BLOCK_PIXELS
+
+
+def test_forecast_of_what_looks_at_a_whole_frame_is_of_all_of_it():
+    largest = ObjectsMethod(method="components", options={"keep_largest": True})
+    volume = info((8192, 8192), "YX")
+    usual, whole = (
+        resolve(Recipe(model="grey", tiling=Tiling(tile=512), objects=o), GREY, volume)
+        for o in (largest.model_copy(update={"options": {}}), largest)
+    )
+    assert whole.memory_bytes > usual.memory_bytes + 8192**2 * 20
 
 
 def test_networks_that_tiles_can_not_reproduce_say_so():
