@@ -310,11 +310,16 @@ def walk(place, examples, steps):
 
 
 def nothing_grows(left):
-    """Of docks, windows, timers and files there are as many after each walk as after the first."""
+    """There are no more docks, windows, timers and files in the end than at first.
+
+    What leaks stays. A file may be open for a moment while one walk is counted, hence the
+    least of several.
+    """
     print(left[0], left[-1])
+    several = max(1, min(5, len(left) // 2))
     for what in ("docks", "windows", "timers", "files"):
         counts = [census[what] for census in left]
-        assert max(counts) <= counts[0], (what, counts)
+        assert min(counts[-several:]) <= min(counts[:several]), (what, counts)
 
 
 def test_P16_any_order_of_the_four_verbs(place):
