@@ -84,21 +84,13 @@ def _our_threads():
 
 @pytest.fixture
 def resident():
-    """A function that returns the memory in use by this process, in bytes.
-
-    Without what the C library keeps of what was freed: that grows in steps, with chance.
-    """
-    import ctypes
-
+    """A function that returns the memory of this process, in bytes."""
     import psutil
 
     process = psutil.Process()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
     def measure():
         gc.collect()
-        if trim is not None:  # of glibc alone
-            trim(0)
         return process.memory_info().rss
 
     return measure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 import sys
 import threading
 import time
@@ -21,10 +22,10 @@ def job(qtbot, qapp):
     """Run steps to their end: ``job(steps) -> (job, outcome, progress)``."""
     parents = []
 
-    def run(steps, cancel_after_ms=None):
+    def run(steps, cancel_after_ms=None, **options):
         parent = QObject()
         parents.append(parent)
-        one = Job(steps, parent)
+        one = Job(steps, parent, **options)
         outcomes, progress = [], []
         one.ended.connect(outcomes.append)
         one.progressed.connect(progress.append)
@@ -197,3 +198,21 @@ def test_5000_signals_do_not_wear_out_python(qapp):
     received.clear()
     # From 3.12 on True is immortal, and its count says nothing.
     assert abs(sys.getrefcount(True) - before) < 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed")
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_L09_what_a_large_job_has_freed_goes_back_to_the_system(job, resident, qtbot, cancelled):
+    def steps(token):
+        pieces = [np.ones(8_000) for _ in range(3_000)]  # 192 MB, below what is mapped by itself
+        kept = pieces[::60]  # between which the C library keeps the rest
+        yield Started("predicting", 1)
+        del pieces
+        if cancelled:
+            token.cancel()
+        return kept
+
+    before = resident()
+    _, outcome, _ = job(steps, large=True)
+    assert isinstance(outcome, Stopped if cancelled else Success)
+    qtbot.waitUntil(lambda: resident() < before + 40e6, timeout=5_000)

@@ -150,7 +150,8 @@ class RefineRunner(QObject):
         if self.running:
             return False
         self._request, self._stop, self._latest = request, CancelToken(), Latest()
-        self._job = Job(refine_job(request, self._stop, self._latest.take), self)
+        work = refine_job(request, self._stop, self._latest.take)
+        self._job = Job(work, self, large=True)
         self._job.progressed.connect(self.progressed)
         self._job.warned.connect(self.warned)
         self._job.ended.connect(self._on_end)

@@ -138,7 +138,7 @@ class Runner(QObject):
 
         self._request, self._broken, self._warnings = request, "", []
         self._began = time.perf_counter()
-        self._job = Job(request.steps(), self)
+        self._job = Job(request.steps(), self, large=True)
         self._job.progressed.connect(self._on_progress)
         self._job.warned.connect(self._warnings.append)
         self._job.ended.connect(self._on_end)

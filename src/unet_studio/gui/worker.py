@@ -23,6 +23,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, Event, Warned
+from unet_studio.gui.freed_memory import give_back_freed_memory
 
 Steps = Callable[[CancelToken], Generator[Event, None, Any]]
 Tell = Callable[[Event], None]
@@ -114,6 +115,8 @@ class Job(QObject):
         events whose return value is the result. Called on the job's thread.
     parent : QObject
         The job's signals stop when it is destroyed.
+    large : bool
+        Whether it needs so much memory that what it frees is given back to the system.
 
     Notes
     -----
@@ -124,14 +127,17 @@ class Job(QObject):
     warned = Signal(str)
     ended = Signal(object)  # Outcome; exactly once, last
 
-    def __init__(self, steps: Steps | Telling, parent: QObject) -> None:
+    def __init__(self, steps: Steps | Telling, parent: QObject, *, large: bool = False) -> None:
         super().__init__(parent)
         self.token = CancelToken()
         self._mailbox = _Mailbox()
         self._draining = False
         # The thread knows the mailbox, not the job: it may outlive the window.
         self._thread = threading.Thread(
-            target=_work, args=(steps, self.token, self._mailbox), daemon=True, name="unet-studio"
+            target=_work,
+            args=(steps, self.token, self._mailbox, large),
+            daemon=True,
+            name="unet-studio",
         )
         self._at_exit = partial(_finish_at_exit, self.token, self._thread)
         self._timer = QTimer(self)
@@ -179,8 +185,10 @@ class Job(QObject):
             self._draining = False
 
 
-def _work(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox) -> None:
+def _work(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox, large: bool) -> None:
     mailbox.close(_run(steps, token, mailbox))
+    if large:
+        give_back_freed_memory()
 
 
 def _run(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox) -> Outcome:
