@@ -125,7 +125,7 @@ def _client(distributed: Any, stack: ExitStack, workers: int | None, scheduler: 
             # None would be port 8787, which another batch may have; dask warns of that then.
             dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
-            # Errors come as results. Ctrl+C in the middle of one would be an error in the log.
+            # Errors come as results; of Ctrl+C in the middle of one, dask would log another.
             silence_logs=50,
             scheduler_kwargs={"dashboard": False},
             preload=["unet_studio.batch.quiet_worker"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
 import os
 import re
 import shutil
@@ -181,6 +183,25 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.002)
+
+
+def test_what_dask_logs_of_a_cluster_of_ours_is_not_shown(images, tmp_path):
+    """As when Ctrl+C comes while a result is fetched, which is seldom."""
+    heard, log = io.StringIO(), logging.getLogger("distributed")
+    handler = logging.StreamHandler(heard)
+    log.addHandler(handler)
+
+    def complain(result, report):
+        logging.getLogger("distributed.scheduler").error("Couldn't gather keys: {}")
+
+    try:
+        report = run_batch(RECIPE, [images], tmp_path / "out", workers=1, on_result=complain)
+        assert report.done == 6
+        assert heard.getvalue() == ""
+        complain(None, None)  # afterwards all is as it was
+        assert "gather" in heard.getvalue()
+    finally:
+        log.removeHandler(handler)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
