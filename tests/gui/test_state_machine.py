@@ -7,7 +7,6 @@ Segment is a stand-in that can be held up. ``make test-slow`` does 200 walks of 
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 import traceback
@@ -278,14 +277,14 @@ def _open_files():
 
     napari opens that when a layer is slow for the first time, and keeps it.
     """
-    wheel = str(Path(napari.__file__).parent / "resources" / "loading.gif")
+    wheel = Path(napari.__file__).parent / "resources" / "loading.gif"
     links = Path("/proc/self/fd").glob("*")
     return [name for link in links if (name := _target(link)) not in (None, wheel)]
 
 
 def _target(link):
     try:
-        return os.readlink(link)
+        return link.readlink()
     except FileNotFoundError:  # of this look at the folder itself
         return None
 
