@@ -256,7 +256,7 @@ def paint(ids: torch.Tensor, draws: Draws) -> torch.Tensor:
 
     inside = ids > 0
     ground = draws.uniform(0.1, 0.9)
-    contrast = draws.uniform(0.12, 0.7) * torch.where(draws.chance(0.5), 1.0, -1.0)
+    contrast = draws.uniform(0.08, 0.7) * torch.where(draws.chance(0.5), 1.0, -1.0)
     spread = torch.where(draws.chance(0.5), draws.uniform(0, 0.1), draws.uniform(0.1, 0.5))
     level = wide(ground) + torch.where(inside, wide(contrast), 0.0)
     level = level + torch.where(inside, per_object(spread), 0.0)

@@ -15,7 +15,10 @@ from schedule import EMA_DECAY, WARM_UP, learning_rate, save_atomically, update_
 
 if TYPE_CHECKING:
     from unet_studio.models.card import ModelCard
+    from unet_studio.models.model import Model
 
+# Of the peak rate, for a network that has learnt already.
+CONTINUED_RATE = 0.5
 _REPORT_EVERY = 200
 
 Weights = dict[str, torch.Tensor]
@@ -118,18 +121,40 @@ def write_trained(card: ModelCard, network: torch.nn.Module, output: Path) -> No
     print(f"{output}: {output.stat().st_size:,} bytes, {card.parameters:,} parameters")
 
 
-def history(script: str, steps: int, seed: int, batch: int, crop: int, rate: float) -> dict:
+def start_from(net: torch.nn.Module, args: argparse.Namespace) -> float:
+    """Give a network the weights of ``--start``; return the factor of the learning rate."""
+    if args.start is None:
+        return 1.0
+    net.load_state_dict(_started(args.start).network.state_dict())
+    return CONTINUED_RATE
+
+
+def _started(path: Path) -> Model:
+    from unet_studio.models.model import load_model
+
+    return load_model(path)
+
+
+def history(
+    script: str, args: argparse.Namespace, steps: int, batch: int, crop: int, rate: float
+) -> dict:
     """Return what all training records hold."""
-    return {
+    if args.start is not None:
+        rate *= CONTINUED_RATE
+    record = {
         "script": f"training/{script}",
         "steps": steps,
         "batch": batch,
         "crop": crop,
-        "seed": seed,
-        "optimiser": f"AdamW, peak rate {rate}, warm-up {WARM_UP}, cosine decay",
+        "seed": args.seed,
+        "optimiser": f"AdamW, peak rate {rate:g}, warm-up {WARM_UP}, cosine decay",
         "average": EMA_DECAY,
         "torch": torch.__version__,
     }
+    if args.start is not None:
+        before = _started(args.start)
+        record["started_from"] = {"sha256": before.sha256, **before.card.training}
+    return record
 
 
 def parser(description: str, output: Path, steps: int) -> argparse.ArgumentParser:
@@ -143,6 +168,7 @@ def parser(description: str, output: Path, steps: int) -> argparse.ArgumentParse
     made.add_argument("--steps", type=int, default=steps)
     made.add_argument("--seconds", type=float, help="end after so long, whatever --steps says")
     made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--start", type=Path, help="go on from this model file's weights")
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument(
         "--write-only", action="store_true", help="write the model of the last checkpoint"

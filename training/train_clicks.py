@@ -3,7 +3,7 @@
     python training/train_clicks.py --data ../shared/data
 
 writes ``src/unet_studio/models/bundled/clicks.safetensors``. Clicks are simulated as in
-RITM (Sofiiuk et al. 2021, arXiv:2102.06583): a first one, then up to three that answer
+RITM (Sofiiuk et al. 2021, arXiv:2102.06583): a first one, then up to five that answer
 the network's own errors, with its previous mask as an input. Unlike there, first clicks
 are often off the centre or beside the edge, and the scale of the object varies widely,
 because the scale is only guessed at the first click. Meant for a GPU.
@@ -22,7 +22,7 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).parent))
 from batched import Draws, change_appearance, coordinates, read_crops
 from click_images import INVENTED, SHARES, load_sets, paint
-from loop import Budget, fit, halved, history, parser, run, write_trained
+from loop import Budget, fit, halved, history, parser, run, start_from, write_trained
 from unet_studio.models.networks.unet import SLIM_WIDTHS, UNet
 from unet_studio.training.augmentation import Augmentation
 
@@ -30,6 +30,7 @@ EDGE = 160
 RADIUS = 3.0
 LOW, HIGH = 1.0, 99.0  # percentiles of the crop
 BATCH = 96
+AT_ONCE = 4  # batches that are drawn at once: to launch so many small kernels takes long
 PEAK_RATE = 2e-3
 AUGMENTATION = Augmentation(
     stretch=0.15,
@@ -46,6 +47,8 @@ AUGMENTATION = Augmentation(
 USUAL_SIZE = (0.25, 0.7)
 ANY_SIZE = (0.06, 1.3)
 REPAINTED = 0.08  # share of real label maps that are drawn with invented intensities
+# How often the network is corrected 0, 1, 2 … times before it learns from what came of it.
+ROUNDS = (0.3, 0.25, 0.18, 0.12, 0.09, 0.06)
 OUTSIDE = -1.0
 CHECKPOINT = "clicks_checkpoint.pt"
 OUTPUT = Path(__file__).parent.parent / "src/unet_studio/models/bundled/clicks.safetensors"
@@ -104,6 +107,7 @@ class Simulation:
         self.device = device
         self.sets = load_sets(data, device, invented)
         self.shares = torch.tensor(list(SHARES.values()), device=device)
+        self.waiting: list[tuple[torch.Tensor, ...]] = []
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw images (N, 3, Y, X), the objects' masks and all ids (N, Y, X).
@@ -111,14 +115,22 @@ class Simulation:
         Outside of the image, pixels are mirrored and ids are :data:`OUTSIDE`: nothing is
         clicked or learnt there.
         """
-        drawn = torch.multinomial(self.shares, BATCH, replacement=True, generator=self.generator)
+        if not self.waiting:
+            order = torch.randperm(BATCH * AT_ONCE, generator=self.generator, device=self.device)
+            drawn = [part[order].split(BATCH) for part in self.crops(BATCH * AT_ONCE)]
+            self.waiting = list(zip(*drawn, strict=True))
+        images, ids, wanted = self.waiting.pop()
+        return normalised(images), (ids == wanted.view(-1, 1, 1)).float(), ids
+
+    def crops(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw so many crops, set by set: images, ids, and the ids that are wanted (N)."""
+        drawn = torch.multinomial(self.shares, count, replacement=True, generator=self.generator)
         counts = torch.bincount(drawn, minlength=len(SHARES)).tolist()
         parts = [
             self.draw(name, count) for name, count in zip(SHARES, counts, strict=True) if count
         ]
         images, ids, wanted = (torch.cat(part) for part in zip(*parts, strict=True))
-        images = change_appearance(images, AUGMENTATION, Draws(BATCH, self.generator))
-        return normalised(images), (ids == wanted.view(-1, 1, 1)).float(), ids
+        return change_appearance(images, AUGMENTATION, Draws(count, self.generator)), ids, wanted
 
     def draw(self, name: str, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw crops of one set: images, ids, and the id that is wanted (N)."""
@@ -229,8 +241,9 @@ def train(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
     net = UNet(6, 1, SLIM_WIDTHS).to(device, memory_format=torch.channels_last)
+    factor = start_from(net, args)
     simulation = Simulation(args.data, args.seed, device, args.invented)
-    odds = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    odds = torch.tensor(ROUNDS)
     hands = torch.Generator().manual_seed(args.seed)
 
     def look(
@@ -258,7 +271,7 @@ def train(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
         within = (ids != OUTSIDE).float()
         return click_loss(look(net, images, before, disks), mask, within, disks)
 
-    budget = Budget(args.steps, args.seconds, PEAK_RATE)
+    budget = Budget(args.steps, args.seconds, PEAK_RATE * factor)
     return fit(net, loss_of, budget, args.work / CHECKPOINT)
 
 
@@ -295,7 +308,7 @@ def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Nam
             "Weigert et al. 2020, doi:10.1109/WACV45572.2020.9093435"
         ),
         training={
-            **history("train_clicks.py", steps, args.seed, BATCH, EDGE, PEAK_RATE),
+            **history("train_clicks.py", args, steps, BATCH, EDGE, PEAK_RATE),
             "shares": SHARES,
             "augmentation": asdict(AUGMENTATION),
         },

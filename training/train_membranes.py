@@ -21,7 +21,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from batched import Draws, change_appearance, coordinates, read_crops, stack_images
-from loop import Budget, fit, halved, history, parser, run, write_trained
+from loop import Budget, fit, halved, history, parser, run, start_from, write_trained
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.models.card import ModelCard
 from unet_studio.models.networks.unet import SLIM_WIDTHS, UNet
@@ -105,6 +105,7 @@ def train(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
     net = UNet(1, len(CLASSES), SLIM_WIDTHS).to(device, memory_format=torch.channels_last)
+    factor = start_from(net, args)
     crops = Crops(args.data, args.seed, device)
     weights = CLASS_WEIGHTS.to(device)
 
@@ -115,7 +116,7 @@ def train(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
             logits = net(images.contiguous(memory_format=torch.channels_last))
         return classes_loss(logits, classes, weights)
 
-    budget = Budget(args.steps, args.seconds, PEAK_RATE)
+    budget = Budget(args.steps, args.seconds, PEAK_RATE * factor)
     return fit(net, loss_of, budget, args.work / CHECKPOINT)
 
 
@@ -147,7 +148,7 @@ def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Nam
         ),
         citation="Gerhard et al. 2013, doi:10.6084/m9.figshare.856713",
         training={
-            **history("train_membranes.py", steps, args.seed, BATCH, CROP, PEAK_RATE),
+            **history("train_membranes.py", args, steps, BATCH, CROP, PEAK_RATE),
             "images": {SET: 10},
             "augmentation": asdict(AUGMENTATION),
         },

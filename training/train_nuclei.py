@@ -26,7 +26,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from batched import Draws, change_appearance, coordinates, read_crops, stack_images
-from loop import Budget, fit, halved, history, parser, run, write_trained
+from loop import Budget, fit, halved, history, parser, run, start_from, write_trained
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.models.card import ModelCard
 from unet_studio.models.networks.unet import UNet
@@ -55,6 +55,7 @@ NORMALISATION = {"low": 0.5, "high": 99.9, "joint": True}
 WIDTHS = (16, 40, 88, 176, 352)
 CROP = 192
 BATCH = 64
+AT_ONCE = 4  # batches that are drawn at once: to launch so many small kernels takes long
 PEAK_RATE = 2e-3
 CHECKPOINT = "nuclei_checkpoint.pt"
 # Strong first, so that the network can not rely on one microscope; then gentler,
@@ -73,6 +74,7 @@ GENTLE = Augmentation(
     noise=0.1,
 )
 STRONG_SHARE = 0.36  # of all steps
+STRONG_SHARE_CONTINUED = 0.1  # of those of a network that has seen strong ones already
 # Chosen on all training images (training/tune_objects.py --seen).
 OBJECTS = ObjectsMethod(
     method="watershed",
@@ -129,10 +131,22 @@ class Crops:
             self.centres[name] = torch.tensor(rows, device=device)
             self.odds[name] = torch.tensor(odds, device=device)
         self.shares = torch.tensor(list(SETS.values()), device=device)
+        self.waiting: list[tuple[torch.Tensor, ...]] = []
 
     def batch(self, augmentation: Augmentation) -> tuple[torch.Tensor, ...]:
         """Draw a batch: images and targets (N, 3, Y, X), weights (N, Y, X)."""
-        drawn = torch.multinomial(self.shares, BATCH, replacement=True, generator=self.generator)
+        if not self.waiting:
+            device = self.generator.device
+            order = torch.randperm(BATCH * AT_ONCE, generator=self.generator, device=device)
+            drawn = [
+                part[order].split(BATCH) for part in self.crops(BATCH * AT_ONCE, augmentation)
+            ]
+            self.waiting = list(zip(*drawn, strict=True))
+        return self.waiting.pop()
+
+    def crops(self, count: int, augmentation: Augmentation) -> tuple[torch.Tensor, ...]:
+        """Draw so many crops, set by set: what :meth:`batch` returns."""
+        drawn = torch.multinomial(self.shares, count, replacement=True, generator=self.generator)
         counts = torch.bincount(drawn, minlength=len(SETS)).tolist()
         parts = [
             self.draw(name, count, augmentation)
@@ -140,7 +154,7 @@ class Crops:
             if count
         ]
         images, ids, sizes, distance = (torch.cat(p) for p in zip(*parts, strict=True))
-        images = change_appearance(images, augmentation, Draws(BATCH, self.generator))
+        images = change_appearance(images, augmentation, Draws(count, self.generator))
         return images.clamp(-0.5, 2.0), targets_of(ids, distance), weights_of(ids, sizes)
 
     def draw(
@@ -203,21 +217,29 @@ def object_centres(labels: torch.Tensor) -> list[tuple[float, float]]:
     return [((y.start + y.stop) / 2, (x.start + x.stop) / 2) for y, x in (b for b in boxes if b)]
 
 
+def strong_share(args: argparse.Namespace) -> float:
+    """Return the share of steps with strong augmentation."""
+    return STRONG_SHARE if args.start is None else STRONG_SHARE_CONTINUED
+
+
 def train(args: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
     """Run the training; return the averaged weights and the number of steps."""
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
     net = UNet(3, 3, WIDTHS).to(device, memory_format=torch.channels_last)
+    factor = start_from(net, args)
     crops = Crops(args.data, args.seed, device)
 
+    strong = strong_share(args)
+
     def loss_of(net: torch.nn.Module, progress: float) -> torch.Tensor:
-        images, targets, weights = crops.batch(STRONG if progress < STRONG_SHARE else GENTLE)
+        images, targets, weights = crops.batch(STRONG if progress < strong else GENTLE)
         # bfloat16 is emulated, and slow, on most CPUs.
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = net(images.contiguous(memory_format=torch.channels_last))
         return objects_loss(logits, targets, weights)
 
-    budget = Budget(args.steps, args.seconds, PEAK_RATE)
+    budget = Budget(args.steps, args.seconds, PEAK_RATE * factor)
     return fit(net, loss_of, budget, args.work / CHECKPOINT)
 
 
@@ -250,11 +272,11 @@ def write_model(weights: dict[str, torch.Tensor], steps: int, args: argparse.Nam
         ),
         citation="Caicedo et al. 2019, Nature Methods 16:1247, doi:10.1038/s41592-019-0612-7",
         training={
-            **history("train_nuclei.py", steps, args.seed, BATCH, CROP, PEAK_RATE),
+            **history("train_nuclei.py", args, steps, BATCH, CROP, PEAK_RATE),
             "images": counts,
             "augmentation": {
                 "strong": asdict(STRONG),
-                "strong_share": STRONG_SHARE,
+                "strong_share": strong_share(args),
                 "gentle": asdict(GENTLE),
             },
         },

@@ -23,6 +23,8 @@ _SAMPLE_LIMIT = 4_000_000
 _LARGEST = float(np.finfo(np.float32).max)
 # A range this small beside the values themselves is rounding, not contrast.
 _ROUNDING = 1e-12
+# Whole numbers within such a range, those of 16 bits, are counted and not sorted.
+_MOST_COUNTED = 2**16
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def subsample(image: NDArray[Any], limit: int = _SAMPLE_LIMIT) -> NDArray[np.flo
     while math.gcd(step, image.shape[-1]) > 1 and step > 1:
         step += 1  # else only a few columns of the image would be looked at
     values = flat[:, ::step].astype(np.float64)
-    values[~np.isfinite(values)] = np.nan
+    if image.dtype.kind == "f":
+        values[~np.isfinite(values)] = np.nan
     return values
 
 
@@ -131,13 +134,13 @@ def known_pixels(values: NDArray[np.float64]) -> NDArray[np.float64]:
     ImageError
         If no pixel is left.
     """
-    known = ~np.isnan(values).all(axis=0)
-    if not known.any():
+    lost = np.isnan(values).all(axis=0)
+    if lost.all():
         raise ImageError(
             "The image has no finite pixel (all are NaN or infinite); there is nothing "
             "to segment. Check how it was made or loaded."
         )
-    return values[:, known]
+    return values[:, ~lost] if lost.any() else values
 
 
 def _is_wide(width: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -193,7 +196,7 @@ def percentile_scaling(
     """
     clip = _checked_percentiles(low, high, clip, joint)
     eps = _checked_eps(eps)
-    groups = [sample[~np.isnan(sample)]] * len(sample) if joint else _channel_values(sample)
+    groups = [_known(sample.ravel())] * len(sample) if joint else _channel_values(sample)
     empty = np.asarray(np.isnan(sample).all(axis=1))
     bounds, ranges = np.zeros((2, len(sample))), np.zeros((2, len(sample)))
     for channel in np.flatnonzero(~empty):
@@ -201,8 +204,8 @@ def percentile_scaling(
             bounds[:, channel], ranges[:, channel] = bounds[:, 0], ranges[:, 0]
             continue
         values = groups[channel]
-        bounds[:, channel] = np.percentile(values, [low, high])
         ranges[:, channel] = values.min(), values.max()
+        bounds[:, channel] = _percentiles(values, (low, high), *ranges[:, channel])
     if eps:
         there = _is_wide(ranges[1] - ranges[0], np.abs(ranges).max(axis=0))
         return _scaling(bounds[0], np.where(there, bounds[1] - bounds[0] + eps, 0.0), clip)
@@ -239,7 +242,44 @@ def _checked_eps(eps: float) -> float:
 
 def _channel_values(sample: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Return the finite values of each channel."""
-    return [channel[~np.isnan(channel)] for channel in sample]
+    return [_known(channel) for channel in sample]
+
+
+def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    unknown = np.isnan(values)
+    return values[~unknown] if unknown.any() else values
+
+
+def _percentiles(
+    values: NDArray[np.float64], percents: Sequence[float], low: float, high: float
+) -> list[float]:
+    """Return what :func:`numpy.percentile` does, in a third of the time for whole numbers.
+
+    Parameters
+    ----------
+    values : array of float64
+        None of them NaN.
+    percents : sequence of float
+    low, high : float
+        Least and largest value.
+    """
+    if not (high - low < _MOST_COUNTED and abs(low) < 2**52 and low == int(low)):
+        return [float(v) for v in np.percentile(values, percents)]
+    steps = values - low
+    places = steps.astype(np.intp)
+    if (places != steps).any():
+        return [float(v) for v in np.percentile(values, percents)]
+    below = np.bincount(places).cumsum()  # how many are as small or smaller
+    result = []
+    for percent in percents:
+        rank = (values.size - 1) * (percent / 100)
+        floor = math.floor(rank)
+        ranks = (floor, min(floor + 1, values.size - 1))
+        first, second = (low + int(n) for n in np.searchsorted(below, ranks, "right"))
+        # Rounded as numpy rounds it.
+        part, width = rank - floor, second - first
+        result.append(first + width * part if part < 0.5 else second - width * (1 - part))
+    return result
 
 
 def zscore_scaling(sample: NDArray[np.float64], joint: bool = False, eps: float = 0.0) -> Scaling:

@@ -17,6 +17,7 @@ from typing import Any
 
 from unet_studio.errors import ImageError
 from unet_studio.plain_json import parse_json
+from unet_studio.versions import version_of
 
 MARKER = "unet_studio_complete"
 _ROOT = "zarr.json"
@@ -34,12 +35,7 @@ def write_marker(folder: Path, record: Mapping[str, Any] | None = None, key: str
         Of what the store was made (:func:`unet_studio.batch.keys.item_key`), for whoever
         has to tell it from what another run put in the same place.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("napari-unet-studio")
-    except PackageNotFoundError:  # run from a source tree
-        release = ""
+    release = version_of("napari-unet-studio") or ""  # run from a source tree
     content = {
         "written_by": f"U-Net Studio {release}".strip(),
         **_summary(folder),

@@ -13,7 +13,6 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from unet_studio.inference.devices import first_of, kind_of, likely_device, load
 from unet_studio.inference.eight_bits import has_quantiser
 from unet_studio.inference.trials import METHOD, REFERENCE, Numerics, Trial, try_out
 from unet_studio.models.networks import EMBEDDED
+from unet_studio.versions import version_of
 
 if TYPE_CHECKING:
     import torch
@@ -281,7 +281,7 @@ def _weights(model: Model, recipe: Recipe) -> str:
         return ""
     from unet_studio.inference.fingerprint import digest_of
 
-    return f"{INT8} of {digest_of(model)}, nncf {version('nncf')}"
+    return f"{INT8} of {digest_of(model)}, nncf {version_of('nncf')}"
 
 
 def remembered(card: ModelCard, device: str, weights: str = "") -> dict[str, Trial]:
@@ -308,10 +308,10 @@ def _key(card: ModelCard, device: str, weights: str = "") -> str:
         include={"architecture", "options", "in_channels", "ndim", "representation"}
     )
     digest = hashlib.sha256(shape.encode()).hexdigest()[:16]
-    key = f"{card.architecture} {digest} | {_device_name(device)} | torch {version('torch')}"
+    key = f"{card.architecture} {digest} | {_device_name(device)} | torch {version_of('torch')}"
     key += f" | trial {METHOD}"
     if device == "cpu" and has_openvino():
-        key += f", openvino {version('openvino')}"
+        key += f", openvino {version_of('openvino')}"
     return f"{key} | {weights}" if weights else key
 
 

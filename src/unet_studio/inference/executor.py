@@ -20,6 +20,7 @@ from unet_studio.errors import BackendError, RecipeError
 from unet_studio.events import CancelToken
 from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import lacking
+from unet_studio.inference.held_networks import held_network, let_go
 from unet_studio.inference.intake import Intake
 from unet_studio.inference.out_of_memory import is_out_of_memory
 from unet_studio.inference.plan import RunPlan
@@ -235,9 +236,10 @@ class Executor:
             from unet_studio.inference.openvino import OpenVinoNetwork
 
             return OpenVinoNetwork(self._model, precision, check)
-        network = prepare(self._model.network, self._model.card, self.device, precision)
         if self.device.type == "cuda":
-            return network  # layers are only launched there, which takes no time
+            # Layers are only launched there, which takes no time: none looks at the token.
+            return held_network(self._model, self.device, precision)
+        network = prepare(self._model.network, self._model.card, self.device, precision)
 
         def look(*_: Any) -> None:
             check()
@@ -275,6 +277,7 @@ class Executor:
         """
         # Called outside of the except block: an exception holds the frames, and these the tensors.
         if self.device.type == "cuda":
+            let_go(self.device)
             torch.cuda.empty_cache()
         smaller_tiles = not self._plan.tiles.blend and self._depth < _MOST_HALVINGS
         if group > 1 or smaller_tiles:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+
+from unet_studio.versions import version_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def digest_of(model: Model) -> str:
 def _head(model: Model) -> str:
     """Return what there is to a network besides its weights."""
     packages = ("napari-unet-studio", "torch", "openvino")
-    lines = [f"{package} {version(package)}\n" for package in packages]
+    lines = [f"{package} {version_of(package)}\n" for package in packages]
     card = model.card.model_dump_json(include={"architecture", "options"})
     return "".join([*lines, repr(model.network), card])
 

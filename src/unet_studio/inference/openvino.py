@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from importlib.metadata import version
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from unet_studio.inference.graphs import keep_graph, kept_graph
 from unet_studio.inference.out_of_memory import is_out_of_memory
 from unet_studio.inference.precision import prepare
 from unet_studio.inference.silent_openvino import import_openvino, openvino_core
+from unet_studio.versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def converted(
     """
     name = digest_of(model)
     if precision == "int8":
-        name += f"-int8-{version('nncf')}"
+        name += f"-int8-{version_of('nncf')}"
     if (graph := kept_graph(model.network, name)) is not None:
         return graph
     with _turn(check):

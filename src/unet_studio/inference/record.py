@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unet_studio.inference.choice import reason
+from unet_studio.versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,15 +26,9 @@ _OPTIONAL_PACKAGES = ("openvino", "nncf")
 def installed_versions() -> dict[str, str]:
     """Return the versions of what decides a result."""
     versions = {"python": platform.python_version()}
-    for package in _RECORDED_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    for package in _OPTIONAL_PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
+    versions |= {name: version_of(name) or "not installed" for name in _RECORDED_PACKAGES}
+    found = {name: version_of(name) for name in _OPTIONAL_PACKAGES}
+    return versions | {name: version for name, version in found.items() if version}
 
 
 def image_record(info: VolumeInfo) -> dict[str, Any]:
