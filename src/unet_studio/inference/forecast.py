@@ -17,16 +17,18 @@ from unet_studio.inference.precision import BYTES
 from unet_studio.inference.tiling import TilePlan
 from unet_studio.inference.trials import Numerics
 from unet_studio.models.card import ModelCard
+from unet_studio.models.networks import EMBEDDED
 
 # Probabilities are kept as float16; the objects step works on one frame, or a block of a
 # larger one, with about this many bytes per pixel (measured on the watershed).
 PROBABILITY_BYTES = 2
 OBJECTS_BYTES_PER_PIXEL = 28
 # OpenVINO keeps fewer activations than torch does, but compiles the network first; torch's
-# convolutions of volumes need room beside them.
+# convolutions of planes join what they are given on a CPU (models/fusing.py), and those of
+# volumes need room beside them.
 _OPENVINO_ACTIVATIONS = 0.7
 _OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
-_TORCH_VOLUMES = 1.3
+_TORCH_PLANES, _TORCH_VOLUMES = 0.85, 1.3
 _LABEL_BYTES = 4
 # Larger frames are cut into blocks for the objects step, in memory (objects/frames.py, to which
 # a test compares this) and through the disk.
@@ -103,8 +105,8 @@ def forecast(
     if numerics.backend == "openvino":
         compiled = _OPENVINO_BYTES_INT8 if numerics.precision == "int8" else _OPENVINO_BYTES
         activations = int(activations * _OPENVINO_ACTIVATIONS) + compiled
-    elif card.ndim == 3 and device == "cpu":
-        activations = int(activations * _TORCH_VOLUMES)
+    elif device == "cpu" and card.architecture not in EMBEDDED:
+        activations = int(activations * (_TORCH_PLANES if card.ndim == 2 else _TORCH_VOLUMES))
     if flips:  # the sum, and what is turned back to be added to it
         activations += tile * 2 * 4 * card.out_channels
     on_device = 0

@@ -184,7 +184,7 @@ def _convert(model: Model) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     card = model.card
-    network = prepare(model.network, card, torch.device("cpu"), "float32")
+    network = prepare(model.network, card, torch.device("cpu"), "float32", fused=False)
     example = torch.rand(1, card.in_channels, *[2 * stride for stride in card.strides])
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's, that tracing will go one day

@@ -19,12 +19,18 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 
 def prepare(
-    network: nn.Module, card: ModelCard, device: torch.device, precision: str
+    network: nn.Module,
+    card: ModelCard,
+    device: torch.device,
+    precision: str,
+    *,
+    fused: bool = True,
 ) -> nn.Module:
     """Return a copy of a network in the form in which it runs fastest.
 
     Batch normalisations are folded into convolutions, weights are in the chosen
-    precision, and channels last where the network is of two dimensions.
+    precision, and channels last where the network is of two dimensions. On a CPU ReLUs and
+    joins are left to the convolutions, too.
 
     Parameters
     ----------
@@ -33,10 +39,13 @@ def prepare(
     card : ModelCard
     device : torch.device
     precision : {"float32", "bfloat16", "float16"}
+    fused : bool
+        False for a network that another back end is to read, operation by operation.
     """
     import torch
 
     from unet_studio.models.folding import fold_batch_norms
+    from unet_studio.models.fusing import fuse
 
     if card.architecture in EMBEDDED:
         return copy.deepcopy(network).to(device)
@@ -46,8 +55,14 @@ def prepare(
     if any(p.device.type != "cpu" for p in network.parameters()):
         network = copy.deepcopy(network).cpu()  # moving it would move the caller's
     prepared = fold_batch_norms(network, example).requires_grad_(False)
-    prepared = prepared.to(device, getattr(torch, precision))
-    return prepared.to(memory_format=torch.channels_last) if card.ndim == 2 else prepared
+    dtype = getattr(torch, precision)
+    prepared = prepared.to(device, dtype)
+    if card.ndim == 3:
+        return prepared
+    prepared = prepared.to(memory_format=torch.channels_last)
+    if device.type != "cpu" or not fused:
+        return prepared
+    return fuse(prepared, example.to(dtype).contiguous(memory_format=torch.channels_last))
 
 
 @contextmanager
