@@ -76,7 +76,7 @@ def rows_of(name: str, args: argparse.Namespace, folder: Path) -> list[str]:
         f"| {name} | network alone | {how} | | {limit / 1e6:.0f} | 1 |",
         _row(name, f"memory, {size}", prediction.record, args.size**2 / seconds, limit, seconds),
     ]
-    source = zarr.open_array(write_image(args.work, args.data, args.size), mode="r")
+    source = zarr.open_array(write_image(args, args.size), mode="r")
     objects = {"method": "threshold" if model.card.representation != "classes" else "argmax"}
     seconds, result = timed(
         lambda: segment_to_zarr(source, folder / "out.ome.zarr", model, objects=objects, **chosen),
@@ -110,10 +110,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--quality", default="balanced")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="uint16", help="of the Zarr")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
+    args.planes = 1
     args.work.mkdir(parents=True, exist_ok=True)
     lines = [
         "# End to end on a device, against the network alone",

@@ -25,6 +25,8 @@ PUT_RIGHT = "single pixels put right"
 _REACH = 24.0  # working pixels around a click in which a correction may act
 _SURE, _UNSURE = 0.75, 0.25
 _FAINT = 0.1  # below this the network says nothing of where the object ends
+# Chosen on objects of other images than those of the table (docs/models/clicks.md).
+_ALIKE, _DIMMEST, _REACH_ALIKE = 0.4, 0.05, 40.0
 _HOLES = 0.02  # holes smaller than this share of the object are filled
 
 
@@ -49,8 +51,12 @@ def correct(
     positive: NDArray[np.float64],
     negative: NDArray[np.float64],
     radius: float,
+    before: NDArray[np.float32] | None = None,
 ) -> Corrected:
     """Make probabilities agree with the clicks, each in its neighbourhood.
+
+    A new click says something of all that looked like its pixel, and not of that alone: what
+    the answer before it held to be about as likely, and is joined to it, comes with it.
 
     Parameters
     ----------
@@ -62,15 +68,15 @@ def correct(
         Y, X in pixels of the crop; those outside are left to others.
     radius : float
         Of a click's disk, in working pixels.
+    before : array of float32, axes (edge, edge), range [0, 1], optional
+        Probabilities of the answer before the newest click.
     """
     edge = len(probability)
     inside, outside = _pixels(positive, edge), _pixels(negative, edge)
-    missed = [p for p in inside if probability[p] <= 0.5]
-    taken = [p for p in outside if probability[p] > 0.5]
-    if not missed and not taken:
-        return Corrected(probability)
     found, done = probability.copy(), []
-    for pixel in missed:
+    if before is not None and _bring_along(found, before, inside):
+        done.append(GROWN)
+    for pixel in [p for p in inside if found[p] <= 0.5]:
         _grow(found, pixel, radius)
         done.append(GROWN)
     # Growing may have reached what was clicked as not object.
@@ -78,7 +84,25 @@ def correct(
     if taken:
         _cut(found, image, inside, [p for p in outside if p not in inside], taken, radius)
         done.append(CUT)
-    return Corrected(found, tuple(dict.fromkeys(done)))
+    return Corrected(found if done else probability, tuple(dict.fromkeys(done)))
+
+
+def _bring_along(
+    probability: NDArray[np.float32], before: NDArray[np.float32], inside: Sequence[Pixel]
+) -> bool:
+    """Add what was about as likely as the pixels that are clicked now; return whether any was."""
+    added = np.zeros(probability.shape, bool)
+    for pixel in inside:
+        at = float(before[pixel])
+        if added[pixel] or not _DIMMEST < at <= 0.5:
+            continue
+        alike = (before >= max(_ALIKE * at, _DIMMEST)) & (before <= 0.5)
+        alike &= _distances(probability.shape, pixel) <= _REACH_ALIKE
+        pieces, _ = ndimage.label(alike)
+        added |= pieces == pieces[pixel]
+    added &= probability <= 0.5
+    probability[added] = _SURE
+    return bool(added.any())
 
 
 def _pixels(points: NDArray[np.float64], edge: int) -> list[Pixel]:

@@ -238,7 +238,8 @@ def _merit(probability: NDArray[np.float32], view: View, prompts: Prompts) -> tu
 
 def _answer(eye: Eye, prompts: Prompts, view: View, soft: Patch | None) -> Answer:
     probability, grey = eye.look([view], prompts, soft)[0]
-    return _finish(eye, prompts, view, probability, grey)
+    before = None if soft is None else seen(soft, view)
+    return _finish(eye, prompts, view, probability, grey, before)
 
 
 def _finish(
@@ -247,6 +248,7 @@ def _finish(
     view: View,
     probability: NDArray[np.float32],
     grey: NDArray[np.float32],
+    before: NDArray[np.float32] | None = None,
 ) -> Answer:
     """Hold an answer of the network to the contract, in pixels of the image."""
     radius = eye.spec.radius
@@ -257,6 +259,7 @@ def _finish(
         view.to_working([(float(y), float(x)) for y, x in positive]),
         view.to_working([(float(y), float(x)) for y, x in negative]),
         radius,
+        before,
     )
     values = unseen(agreed.probability, view)
     top, left, values = _on_the_plane(values, view, eye.reader.shape, prompts.box, positive)

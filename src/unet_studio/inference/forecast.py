@@ -25,10 +25,11 @@ PROBABILITY_BYTES = 2
 OBJECTS_BYTES_PER_PIXEL = 28
 # OpenVINO keeps fewer activations than torch does, but compiles the network first; torch's
 # convolutions of planes join what they are given on a CPU (models/fusing.py), and those of
-# volumes need room beside them.
+# volumes need room beside them. Of smaller tensors the C library keeps some that are freed.
 _OPENVINO_ACTIVATIONS = 0.7
 _OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
-_TORCH_PLANES, _TORCH_VOLUMES = 0.85, 1.3
+_TORCH_PLANES, _TORCH_VOLUMES = 0.78, 1.3
+_KEPT_BYTES = 100 * 10**6
 _LABEL_BYTES = 4
 # Larger frames are cut into blocks for the objects step, in memory (objects/frames.py, to which
 # a test compares this) and through the disk.
@@ -107,6 +108,8 @@ def forecast(
         activations = int(activations * _OPENVINO_ACTIVATIONS) + compiled
     elif device == "cpu" and card.architecture not in EMBEDDED:
         activations = int(activations * (_TORCH_PLANES if card.ndim == 2 else _TORCH_VOLUMES))
+        if card.ndim == 2:
+            activations += min(_KEPT_BYTES, activations // 3)
     if flips:  # the sum, and what is turned back to be added to it
         activations += tile * 2 * 4 * card.out_channels
     on_device = 0

@@ -105,6 +105,28 @@ def test_growing_takes_what_is_about_as_likely_and_joined():
     assert mask.sum() == 20 * 25
 
 
+def test_a_new_click_brings_along_what_was_as_doubtful_as_its_pixel():
+    """Although the network now says yes at the click, and only there."""
+    before = np.full((60, 60), 0.01, np.float32)
+    before[20:40, 20:32] = 0.9
+    before[20:40, 32:45] = 0.3  # the part that the last answer left out
+    before[50:55, 50:55] = 0.3  # another thing
+    before[20:40, 45:50] = 0.06  # hardly likely
+    now = before.copy()
+    now[28:33, 36:41] = 0.8
+    click, none = np.array([[30.0, 38]]), np.zeros((0, 2))
+    assert contract.correct(now, now, click, none, 3).probability is now
+    found = contract.correct(now, now, click, none, 3, before)
+    assert found.corrections == (contract.GROWN,)
+    mask = found.probability > 0.5
+    assert mask[20:40, 20:45].all()
+    assert mask.sum() == 20 * 25
+    # What was sure, or most unlikely, says nothing of anything else.
+    for sure in (0.9, 0.04):
+        again = contract.correct(now, now, click, none, 3, np.full_like(before, sure))
+        assert again.probability is now
+
+
 def test_growing_where_nothing_is_seen_is_a_disk():
     nothing = np.zeros((60, 60), np.float32)
     found = contract.correct(nothing, nothing, np.array([[30.0, 30]]), np.zeros((0, 2)), 3)
