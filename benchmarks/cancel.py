@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,6 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "cancel.md"
 TARGET = 2.0
 _PATIENCE = 1800
 _PAUSE = 0.2
+_AT_ONCE = 10  # milliseconds of events
 _NOTES = [
     "The time from a click on **Cancel** in napari's window until the button says **Segment**",
     "again and a new run can start. Every case is run once to its end, then started again and",
@@ -176,6 +178,7 @@ class Window:
         self, case: Case, probabilities: Any, folder: Path, pauses: TextIO | None
     ) -> None:
         import napari
+        from qtpy.QtCore import QEventLoop
         from qtpy.QtWidgets import QApplication
 
         from unet_studio.inference.predictor import predict_steps
@@ -183,7 +186,10 @@ class Window:
         self.case, self.longest_pause, self._plain = case, 0.0, predict_steps
         self._pauses = pauses
         self.viewer = napari.Viewer()
-        self._events = QApplication.processEvents
+        # For some time only: where a run tells of its progress without a break, there is no end.
+        self._events = partial(
+            QApplication.processEvents, QEventLoop.ProcessEventsFlag.AllEvents, _AT_ONCE
+        )
         _, studio = self.viewer.window.add_plugin_dock_widget("napari-unet-studio", "U-Net Studio")
         studio.header.select("nuclei")
         self.tab = studio.tab

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -149,6 +150,26 @@ def test_L10_progress_is_thinned_and_the_window_stays_alive(job):
     assert sorted(gaps)[int(len(gaps) * 0.9)] < 0.3
 
 
+def test_a_stage_is_told_although_its_first_part_is_done_at_once(job):
+    """Else the window would go on to name the stage before."""
+
+    def steps(token):
+        for stage in ("loading the model", "making objects"):
+            yield Started(stage, 3)
+            yield TileDone(1, 3)
+            yield TileDone(2, 3)
+            time.sleep(0.3)
+        return None
+
+    told = job(steps)[2]
+    assert told == [
+        Started("loading the model", 3),
+        TileDone(2, 3),
+        Started("making objects", 3),
+        TileDone(2, 3),
+    ]
+
+
 def test_warnings_are_never_thinned(qtbot):
     parent, told, ended = QObject(), [], []
 
@@ -212,7 +233,14 @@ def test_L09_what_a_large_job_has_freed_goes_back_to_the_system(job, resident, q
             token.cancel()
         return kept
 
-    before = resident()
-    _, outcome, _ = job(steps, large=True)
-    assert isinstance(outcome, Stopped if cancelled else Success)
-    qtbot.waitUntil(lambda: resident() < before + 40e6, timeout=5_000)
+    def once():
+        before = resident()
+        _, outcome, _ = job(steps, large=True)
+        assert isinstance(outcome, Stopped if cancelled else Success)
+        with suppress(TimeoutError):
+            qtbot.waitUntil(lambda: resident() < before + 40e6, timeout=3_000)
+            return True
+        return False
+
+    # All of the process is weighed: something else may be loaded meanwhile, but not each time.
+    assert once() or once() or once()

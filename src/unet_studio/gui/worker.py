@@ -22,7 +22,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.errors import Cancelled
-from unet_studio.events import CancelToken, Event, Warned
+from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.gui.freed_memory import give_back_freed_memory
 
 Steps = Callable[[CancelToken], Generator[Event, None, Any]]
@@ -80,9 +80,10 @@ Outcome = Success | Failure | Stopped
 
 @dataclass
 class _Mailbox:
-    """What the thread leaves for the window. Only the latest progress is kept."""
+    """What the thread leaves for the window: the latest stage, and its latest progress."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stage: Started | None = None
     progress: Event | None = None
     warnings: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -91,6 +92,8 @@ class _Mailbox:
         with self.lock:
             if isinstance(event, Warned):
                 self.warnings.append(event.message)
+            elif isinstance(event, Started):
+                self.stage, self.progress = event, None
             else:
                 self.progress = event
 
@@ -98,10 +101,11 @@ class _Mailbox:
         with self.lock:
             self.outcome = outcome
 
-    def take(self) -> tuple[Event | None, list[str], Outcome | None]:
+    def take(self) -> tuple[list[Event], list[str], Outcome | None]:
         with self.lock:
-            taken = self.progress, self.warnings, self.outcome
-            self.progress, self.warnings = None, []
+            events = [event for event in (self.stage, self.progress) if event is not None]
+            taken = events, self.warnings, self.outcome
+            self.stage, self.progress, self.warnings = None, None, []
         return taken
 
 
@@ -123,7 +127,7 @@ class Job(QObject):
     A job that has ended, or was abandoned, removes itself.
     """
 
-    progressed = Signal(object)  # Started or TileDone, at most 20 per second
+    progressed = Signal(object)  # Started and TileDone, each at most 20 times per second
     warned = Signal(str)
     ended = Signal(object)  # Outcome; exactly once, last
 
@@ -171,11 +175,11 @@ class Job(QObject):
             return
         self._draining = True
         try:
-            progress, warnings, outcome = self._mailbox.take()
+            events, warnings, outcome = self._mailbox.take()
             for message in warnings:
                 self.warned.emit(message)
-            if progress is not None:
-                self.progressed.emit(progress)
+            for event in events:
+                self.progressed.emit(event)
             if outcome is not None and self.running:
                 self._timer.stop()
                 atexit.unregister(self._at_exit)

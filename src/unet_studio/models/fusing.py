@@ -99,6 +99,23 @@ class Joined:
         return func(*tree_map(whole, args), **tree_map(whole, kwargs or {}))
 
 
+def _delegated(name: str) -> Callable[..., Any]:
+    def method(self: Joined, *args: Any) -> Any:
+        return getattr(self.whole(), name)(*args)
+
+    return method
+
+
+# Python looks these up in the class. A network may use them for some sizes only, which the
+# example does not have: what is not here ends a run.
+for _name in (
+    *("__getitem__", "__len__", "__iter__", "__neg__", "__abs__", "__bool__", "__float__"),
+    *("__lt__", "__le__", "__gt__", "__ge__", "__invert__"),
+    *(f"__{r}{name}__" for name in ("add", "sub", "mul", "truediv", "pow") for r in ("", "r")),
+):
+    setattr(Joined, _name, _delegated(_name))
+
+
 class _Deferring(TorchFunctionMode):
     """In which ``torch.cat`` along the channels gives :class:`Joined`."""
 
@@ -159,17 +176,32 @@ class FusedConvolution(nn.Module):
 
     def forward(self, features: torch.Tensor | Joined) -> torch.Tensor:
         """Return the convolution of features, axes (N, C, Y, X), or of joined ones."""
-        parts = features.parts if isinstance(features, Joined) else (features,)
+        parts, weights = self._matched(features)
+        clips = [None] * (len(parts) - 1) + [self._clip]
         convolve = torch.ops.mkldnn._convolution_pointwise
-        alone = (self._clip or "none") if len(parts) == 1 else "none"
-        first, *others = (getattr(self, name) for name in self._names)
-        result = convolve(parts[0], first, self.bias, *self._settings, alone, [], "")
-        for number, (part, weight) in enumerate(zip(parts[1:], others, strict=True), 2):
-            clip = self._clip if number == len(parts) else None
+        result = convolve(
+            parts[0], weights[0], self.bias, *self._settings, clips[0] or "none", [], ""
+        )
+        for part, weight, clip in zip(parts[1:], weights[1:], clips[1:], strict=True):
             adding = torch.ops.mkldnn._convolution_pointwise_.binary
             result = adding(result, part, weight, None, *self._settings, "add", 1.0, clip, [], "")
         found: torch.Tensor = result
         return found
+
+    def _matched(
+        self, features: torch.Tensor | Joined
+    ) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
+        """Return the parts of features, and the weights for each."""
+        weights = [getattr(self, name) for name in self._names]
+        if len(weights) == 1:
+            return (features.whole() if isinstance(features, Joined) else features,), weights
+        if isinstance(features, Joined):
+            channels = [part.shape[1] for part in features.parts]
+            if channels == [weight.shape[1] for weight in weights]:
+                return features.parts, weights
+            features = features.whole()
+        # Something else was done with them than with those of the example.
+        return (features,), [torch.concatenate(weights, dim=1)]
 
 
 @dataclass

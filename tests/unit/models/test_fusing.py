@@ -104,6 +104,18 @@ def test_whatever_else_is_done_with_joined_features(then):
     assert difference(network, fuse(network, image), image_of(3, 48)) <= 1e-6
 
 
+def test_what_is_done_at_some_sizes_only():
+    """The small example does not come by there."""
+
+    def cut(net, x):
+        return net.relu(net.last(x if x.shape[2] <= 32 else 1 - 2 * x[:, :, :32]))
+
+    network = Decoder(cut).eval().to(memory_format=torch.channels_last)
+    fused = fuse(network, image_of(3, 32))
+    assert fused is not network
+    assert difference(network, fused, image_of(3, 64)) <= 1e-6
+
+
 @pytest.mark.parametrize(
     "convolution",
     [
