@@ -270,3 +270,20 @@ def test_pretrained_clips_what_is_far_beyond_the_image() -> None:
     scaled = pretrained_scaling(sample_for_statistics(image)).apply(image)
     assert scaled.max() < 8
     assert abs(float(np.median(scaled))) < 1
+
+
+@pytest.mark.parametrize("step", [1.0, 0.5], ids=["whole numbers", "halves"])
+@pytest.mark.parametrize("spread", [0.2, 4, 3000, 1e6, 1e16], ids=str)
+def test_percentiles_are_those_of_numpy_to_the_bit(spread, step):
+    """Whether values are counted or sorted."""
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        middle = rng.uniform(-3, 3) * spread
+        count = int(rng.integers(2, 900))
+        values = np.round(rng.normal(middle, spread, count)) * step
+        low, high = np.sort(rng.uniform(0, 100, 2))
+        found = percentile_scaling(values[None], low=low, high=high, clip=None)
+        expected = np.percentile(values, [low, high])
+        if expected[0] < expected[1]:
+            assert found.offset == (expected[0],)
+            assert found.gain == (1 / (expected[1] - expected[0]),)
