@@ -237,7 +237,7 @@ def test_L09_what_a_large_job_has_freed_goes_back_to_the_system(job, resident, q
         before = resident()
         _, outcome, _ = job(steps, large=True)
         assert isinstance(outcome, Stopped if cancelled else Success)
-        with suppress(TimeoutError):
+        with suppress(qtbot.TimeoutError):
             qtbot.waitUntil(lambda: resident() < before + 40e6, timeout=3_000)
             return True
         return False
