@@ -17,6 +17,8 @@ from torch.nn import functional
 from unet_studio.training.augmentation import Augmentation
 
 _BLUR_RADIUS = 8
+# Batches that are drawn at once: to launch so many small kernels takes long.
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -260,3 +262,11 @@ def _blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     flat = functional.conv2d(flat, kernels, groups=count * channels)
     flat = functional.conv2d(flat, kernels.transpose(2, 3), groups=count * channels)
     return flat.reshape(count, channels, height, width)
+
+
+def split_batches(
+    drawn: Sequence[torch.Tensor], batch: int, generator: torch.Generator
+) -> list[tuple[torch.Tensor, ...]]:
+    """Shuffle crops that were drawn set by set, axes (N, ...), and cut them into batches."""
+    order = torch.randperm(len(drawn[0]), generator=generator, device=generator.device)
+    return list(zip(*(part[order].split(batch) for part in drawn), strict=True))

@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from batched import Draws, change_appearance, coordinates, read_crops
+from batched import AT_ONCE, Draws, change_appearance, coordinates, read_crops, split_batches
 from click_images import INVENTED, SHARES, load_sets, paint
 from loop import Budget, fit, halved, history, parser, run, start_from, write_trained
 from unet_studio.models.networks.unet import SLIM_WIDTHS, UNet
@@ -30,7 +30,6 @@ EDGE = 160
 RADIUS = 3.0
 LOW, HIGH = 1.0, 99.0  # percentiles of the crop
 BATCH = 96
-AT_ONCE = 4  # batches that are drawn at once: to launch so many small kernels takes long
 PEAK_RATE = 2e-3
 AUGMENTATION = Augmentation(
     stretch=0.15,
@@ -116,9 +115,8 @@ class Simulation:
         clicked or learnt there.
         """
         if not self.waiting:
-            order = torch.randperm(BATCH * AT_ONCE, generator=self.generator, device=self.device)
-            drawn = [part[order].split(BATCH) for part in self.crops(BATCH * AT_ONCE)]
-            self.waiting = list(zip(*drawn, strict=True))
+            drawn = self.crops(BATCH * AT_ONCE)
+            self.waiting = split_batches(drawn, BATCH, self.generator)
         images, ids, wanted = self.waiting.pop()
         return normalised(images), (ids == wanted.view(-1, 1, 1)).float(), ids
 

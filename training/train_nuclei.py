@@ -25,7 +25,15 @@ from scipy import ndimage
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from batched import Draws, change_appearance, coordinates, read_crops, stack_images
+from batched import (
+    AT_ONCE,
+    Draws,
+    change_appearance,
+    coordinates,
+    read_crops,
+    split_batches,
+    stack_images,
+)
 from loop import Budget, fit, halved, history, parser, run, start_from, write_trained
 from unet_studio.images.normalisation import percentile_scaling, sample_for_statistics
 from unet_studio.models.card import ModelCard
@@ -55,7 +63,6 @@ NORMALISATION = {"low": 0.5, "high": 99.9, "joint": True}
 WIDTHS = (16, 40, 88, 176, 352)
 CROP = 192
 BATCH = 64
-AT_ONCE = 4  # batches that are drawn at once: to launch so many small kernels takes long
 PEAK_RATE = 2e-3
 CHECKPOINT = "nuclei_checkpoint.pt"
 # Strong first, so that the network can not rely on one microscope; then gentler,
@@ -136,12 +143,8 @@ class Crops:
     def batch(self, augmentation: Augmentation) -> tuple[torch.Tensor, ...]:
         """Draw a batch: images and targets (N, 3, Y, X), weights (N, Y, X)."""
         if not self.waiting:
-            device = self.generator.device
-            order = torch.randperm(BATCH * AT_ONCE, generator=self.generator, device=device)
-            drawn = [
-                part[order].split(BATCH) for part in self.crops(BATCH * AT_ONCE, augmentation)
-            ]
-            self.waiting = list(zip(*drawn, strict=True))
+            drawn = self.crops(BATCH * AT_ONCE, augmentation)
+            self.waiting = split_batches(drawn, BATCH, self.generator)
         return self.waiting.pop()
 
     def crops(self, count: int, augmentation: Augmentation) -> tuple[torch.Tensor, ...]:

@@ -25,7 +25,7 @@ PUT_RIGHT = "single pixels put right"
 _REACH = 24.0  # working pixels around a click in which a correction may act
 _SURE, _UNSURE = 0.75, 0.25
 _FAINT = 0.1  # below this the network says nothing of where the object ends
-# Chosen on objects of other images than those of the table (docs/models/clicks.md).
+# Chosen on other objects than those of the table (docs/models/clicks.md says which).
 _ALIKE, _DIMMEST, _REACH_ALIKE = 0.4, 0.05, 40.0
 _HOLES = 0.02  # holes smaller than this share of the object are filled
 

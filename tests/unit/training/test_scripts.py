@@ -101,3 +101,16 @@ def test_the_same_seed_draws_the_same_clicks(scripts, ids):
     added = drawn[0].positive[:, -1]
     assert bool((mask[0, added[:, 0].long(), added[:, 1].long()] > 0).any())
     assert drawn[0].negative[:, -1].isnan().all(), "what is missed is clicked, not forbidden"
+
+
+def test_batches_hold_every_crop_once_and_with_its_own(scripts):
+    import batched
+
+    numbers = torch.arange(12)
+    pictures = numbers.view(-1, 1, 1).expand(12, 2, 2)
+    found = batched.split_batches((numbers, pictures), 3, torch.Generator().manual_seed(0))
+    assert len(found) == 4
+    assert all(torch.equal(own[:, 0, 0], ids) for ids, own in found)
+    order = torch.cat([ids for ids, _ in found])
+    assert torch.equal(order.sort().values, numbers)
+    assert not torch.equal(order, numbers)
