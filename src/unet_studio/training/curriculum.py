@@ -62,6 +62,7 @@ def make_lessons(
     generator = torch.Generator().manual_seed(settings.seed)
     crop = crop_edges(card, settings.crop, [e.shape for e in course.exercises])
     taught = _Taught(course, crop, generator, latest, check)
+    judgement.telling = taught.telling
     lessons = Lessons(
         taught.sampler(),
         crops_per_step(crop, settings),
@@ -108,6 +109,7 @@ class _Taught:
         self._latest, self._check = latest, check
         self._held = course.split.held_back
         self._newest = [e.annotations for e in course.exercises]
+        self.telling: float | None = None
         self._exercises = self._guessed(course.training)
 
     def sampler(self) -> CropSampler:
@@ -152,8 +154,9 @@ class _Taught:
         if course.knows or card.ndim != 2 or not settings.trust:
             return list(exercises)
         count = card.out_channels if card.representation == "classes" else 2
-        guesses = first_guess(exercises, count, settings.seed, self._check)
-        return [replace(e, guess=g) for e, g in zip(exercises, guesses, strict=True)]
+        guessed = first_guess(exercises, count, settings.seed, self._check)
+        self.telling = guessed.chance
+        return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
 
 
 def _keeper(

@@ -35,7 +35,7 @@ class Exercise:
     ndim : {2, 3}
         Spatial dimensions of the network; the axes before them are frames.
     guess : Guess or None
-        What a forest thinks of the surroundings of strokes.
+        What the surroundings of strokes are guessed to be.
     """
 
     volume: Volume

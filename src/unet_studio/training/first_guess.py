@@ -1,9 +1,8 @@
 """A first guess of what strokes mean for the pixels around them, for networks that know nothing.
 
-A forest learns from a few strokes in a second what a network takes minutes to find
-out, but has no idea of shapes. Its guess is a soft target where nothing was painted;
-the loss that it goes into (:func:`~unet_studio.training.sparse_loss.trust_loss`) lets
-strokes overrule it.
+A forest and a regression learn from a few strokes in a second what a network takes minutes to
+find out, but have no idea of shapes. What they say, half of it each, is a soft target where
+nothing was painted (:func:`~unet_studio.training.sparse_loss.guess_loss`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_studio.training.consistency import chance_of_telling_apart
 from unet_studio.training.forest import grow_forest
+from unet_studio.training.pixel_features import EVERY, plane_features
+from unet_studio.training.regions import find_regions
+from unet_studio.training.regression import fit_regression
 
 if TYPE_CHECKING:
     import torch
@@ -26,18 +29,22 @@ if TYPE_CHECKING:
 # Around the strokes of a plane, in pixels: what crops around them may show.
 _AROUND = 112
 _LARGEST = 1 << 20  # pixels that are guessed at in one go
-_MOST = 1 << 25  # pixels that are guessed at in all
-_SIGMAS = (1.0, 16.0)
+_MOST = 1 << 23  # pixels that are guessed at in all
+# What is learned from: of dense annotations an even choice of cells, and of their pixels.
+_MOST_REGIONS, _MOST_OF_REGION, _MOST_LEARNED = 512, 128, 1 << 15
+# Few strokes make voters less sure than they are right, and a network that learns from them still
+# less: probabilities are sharpened as in MixMatch (Berthelot et al. 2019, arXiv:1905.02249), to
+# this power (measured in benchmarks/results/refine.md).
+_SHARPER = 4.0
 # The probability where nothing was guessed; it carries no weight.
 NO_IDEA = 0.5
-_EVERY = 2  # guessed at every second pixel, and enlarged
 # Frame, first pixel, and first pixel beyond.
 _Window = tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Guess:
-    """What a forest says of one image.
+    """What is guessed of one image.
 
     Attributes
     ----------
@@ -74,13 +81,31 @@ class Guess:
         return block
 
 
+@dataclass(frozen=True, eq=False)
+class Guessed:
+    """What strokes are thought to mean.
+
+    Attributes
+    ----------
+    guesses : tuple of Guess or None
+        One per image; None for those without strokes, and for all if one class only was painted.
+    chance : float or None
+        How likely strokes were told apart as well if their classes meant nothing
+        (:func:`~unet_studio.training.consistency.chance_of_telling_apart`); None where nothing
+        was guessed.
+    """
+
+    guesses: tuple[Guess | None, ...]
+    chance: float | None = None
+
+
 def first_guess(
     exercises: Sequence[Exercise],
     count: int,
     seed: int = 0,
     check: Callable[[], None] | None = None,
-) -> list[Guess | None]:
-    """Grow a forest from all strokes, and ask it about their surroundings.
+) -> Guessed:
+    """Learn from all strokes, and say what their surroundings are likely to be.
 
     Parameters
     ----------
@@ -91,43 +116,77 @@ def first_guess(
     seed : int
     check : callable, optional
         Called between planes; may raise to stop.
-
-    Returns
-    -------
-    list of Guess or None
-        None for images without strokes, and for all if one class only was painted.
     """
-    parts: list[tuple[int, _Window, NDArray[np.float32]]] = []
-    known: list[NDArray[np.float32]] = []
-    painted: list[NDArray[np.int64]] = []
+    check = check or (lambda: None)
+    parts: list[tuple[int, _Window, NDArray[np.float16]]] = []
+    strokes = _Strokes(exercises)
     for number, window in _affordable([_windows(e) for e in exercises], seed):
-        if check is not None:
-            check()
-        exercise = exercises[number]
-        labels = exercise.labels(*window)
-        features = plane_features(exercise.image(*window))
-        if exercise.annotations.mode == "objects":
-            labels = np.minimum(labels, 2)
-        known.append(features[labels > 0])
-        painted.append(labels[labels > 0].astype(np.int64) - 1)
-        # Of the rest no more is kept than is asked about.
-        parts.append((number, window, features[::_EVERY, ::_EVERY].copy()))
-    every = np.concatenate(painted) if painted else np.zeros(0, np.int64)
-    if len(np.unique(every)) < 2:
-        return [None] * len(exercises)
-    forest = grow_forest(np.concatenate(known), every, count, seed)
+        check()
+        features = plane_features(exercises[number].image(*window)).astype(np.float16)
+        strokes.take(number, window, features)
+        parts.append((number, window, features))
+    if len(set(strokes.kinds)) < 2:
+        return Guessed((None,) * len(exercises))
+    seen, classes, regions = strokes.pixels()
+    chance = chance_of_telling_apart(seen, classes, regions, count, seed)
+    check()
+    voters = grow_forest(seen, classes, count, seed), fit_regression(seen, classes, count)
     planes: list[dict[tuple[int, ...], list[tuple[tuple[int, int], NDArray[np.float16]]]]] = [
         {} for _ in exercises
     ]
     for number, (frame, start, stop), coarse in parts:
-        if check is not None:
-            check()
-        votes = forest.probabilities(coarse.reshape(-1, coarse.shape[-1]))
-        plane = votes.reshape(*coarse.shape[:2], count).transpose(2, 0, 1)
-        fine = plane.repeat(_EVERY, 1).repeat(_EVERY, 2)
+        check()
+        pixels = coarse.reshape(-1, coarse.shape[-1]).astype(np.float32)
+        votes = np.mean([v.probabilities(pixels) for v in voters], axis=0)
+        plane = _sharpened(votes).reshape(*coarse.shape[:2], count).transpose(2, 0, 1)
+        fine = plane.repeat(EVERY, 1).repeat(EVERY, 2)
         fine = fine[:, : stop[0] - start[0], : stop[1] - start[1]]
         planes[number].setdefault(frame, []).append((start, fine.astype(np.float16)))
-    return [Guess(found, count) if found else None for found in planes]
+    return Guessed(tuple(Guess(found, count) if found else None for found in planes), chance)
+
+
+def _sharpened(votes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities that are surer of the same answers, axes (pixels, classes)."""
+    powers: NDArray[np.float32] = votes ** np.float32(_SHARPER)
+    shares: NDArray[np.float32] = powers / np.maximum(powers.sum(1, keepdims=True), 1e-12)
+    return shares
+
+
+class _Strokes:
+    """Features of what was painted, region by region."""
+
+    def __init__(self, exercises: Sequence[Exercise]) -> None:
+        every = [r for i, e in enumerate(exercises) for r in find_regions(e.annotations, 2, i)]
+        chosen = np.linspace(0, len(every) - 1, min(len(every), _MOST_REGIONS)).astype(int)
+        self._waiting = [every[i] for i in chosen]
+        self._most = min(_MOST_OF_REGION, _MOST_LEARNED // max(1, len(chosen)))
+        self._features: list[NDArray[np.float16]] = []
+        self.kinds: list[int] = []
+
+    def take(self, number: int, window: _Window, features: NDArray[np.float16]) -> None:
+        """Note the features of those regions that lie in a window, or of their part in it."""
+        frame, start, stop = window
+        left = []
+        for region in self._waiting:
+            rows = np.zeros(0, np.int64)
+            if (region.exercise, region.frame) == (number, frame):
+                inside = (region.places >= start) & (region.places < stop)
+                rows = np.flatnonzero(inside.all(axis=1))
+            if not len(rows):
+                left.append(region)
+                continue
+            some = rows[:: -(-len(rows) // self._most)]
+            y, x = ((region.places[some] - start) // EVERY).T
+            self._features.append(features[y, x])
+            self.kinds.append(region.kind - 1)
+        self._waiting = left
+
+    def pixels(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Return features, classes and regions of all pixels."""
+        sizes = [len(f) for f in self._features]
+        regions = np.repeat(np.arange(len(sizes)), sizes)
+        classes = np.asarray(self.kinds, np.int64)[regions]
+        return np.concatenate(self._features).astype(np.float32), classes, regions
 
 
 def foreground_of(guess: torch.Tensor) -> torch.Tensor:
@@ -148,28 +207,6 @@ def has_said(probabilities: torch.Tensor) -> torch.Tensor:
     """
     nothing = NO_IDEA if probabilities.shape[1] == 1 else 0.0
     return (probabilities != nothing).any(1)
-
-
-def plane_features(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what a pixel's surroundings look like, axes (Y, X, features).
-
-    Intensity and the eigenvalues of the Hessian at five scales, as scikit-image's
-    trainable segmentation has them.
-
-    Parameters
-    ----------
-    image : array of float32, axes (C, Y, X)
-    """
-    from skimage.feature import multiscale_basic_features
-
-    if (image == image[:1]).all():  # a grey image for a network that wants colour
-        image = image[:1]
-    return np.asarray(
-        multiscale_basic_features(
-            image, intensity=True, edges=False, texture=True, sigma_min=_SIGMAS[0],
-            sigma_max=_SIGMAS[1], channel_axis=0,
-        ), np.float32,
-    )  # fmt: skip
 
 
 def _windows(exercise: Exercise) -> list[_Window]:

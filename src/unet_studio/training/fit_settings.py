@@ -20,7 +20,8 @@ class FitSettings(BaseModel):
     crop : int
         Edge of the crops, in pixels (3D: along Y and X).
     rate : float
-        Peak learning rate of decoder and head.
+        Peak learning rate of decoder and head; of a model with a new last layer three times as
+        much.
     encoder_share : float
         Learning rate of the encoder, relative to ``rate``.
     frozen_share : float
@@ -28,7 +29,7 @@ class FitSettings(BaseModel):
     average : float
         Decay of the averaged weights, which are those that are kept.
     trust : float
-        Weight of what the old model says (of a new one: what a forest guesses from the
+        Weight of what the old model says (of a new one: what is guessed from the
         strokes) where nothing was painted, relative to what is usual; 0 learns from strokes
         alone.
     rehearse : int

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Finding = Literal["better", "worse", "too little to judge"]
 # A difference as large comes about by chance in fewer than 2 of 100 cases.
 SIGNIFICANCE = 0.02
+# Strokes of random classes are told apart as well in fewer than 1 of 100 cases.
+_MEANINGLESS = 0.01
 # Without an old model to keep to, the mean over classes must beat a guess by so much.
 _ABOVE_GUESS = 0.05
 # No class may pay for another's gain with more than this.
@@ -65,6 +67,8 @@ class Verdict:
     kept : float or None
         Share of what the old model was sure of where nothing was painted that the new one
         still says, of the class that lost most, range [0, 1].
+    telling : float or None
+        Probability that strokes were told apart as well if their classes meant nothing.
     """
 
     finding: Finding
@@ -75,6 +79,7 @@ class Verdict:
     chance: float | None = None
     agreement: float | None = None
     kept: float | None = None
+    telling: float | None = None
 
     @property
     def adopted(self) -> bool:
@@ -294,6 +299,7 @@ def judge(
     agreement: float | None = None,
     kept: float | None = None,
     gains: NDArray[np.float64] | None = None,
+    telling: float | None = None,
 ) -> Verdict:
     """Compare two models by their scores on the same regions.
 
@@ -313,6 +319,10 @@ def judge(
         New less old probability of what was painted, by which chance is judged: it tells
         small gains from none sooner than answers do. Strokes of random classes turn the
         sign of each at random, as the test supposes. Without it, of the scores.
+    telling : float, optional
+        Of strokes that a model learned from which knew nothing before: how likely they were told
+        apart as well if their classes meant nothing
+        (:func:`~unet_studio.training.consistency.chance_of_telling_apart`).
     """
     count, painted = len(new), np.unique(kinds)
     if count < LEAST_HELD_BACK or len(painted) < 2:
@@ -323,17 +333,21 @@ def judge(
             regions=0,
             agreement=agreement,
             kept=kept,
+            telling=telling,
         )
     before, after = (np.array([s[kinds == k].mean() for k in painted]) for s in (old, new))
     chance = sign_test(new - old if gains is None else gains)
     finding, why = _finding(before, after, chance, agreement, kept)
+    if finding == "better" and telling is not None and telling > _MEANINGLESS:
+        finding = "too little to judge"
+        why = "Strokes of different classes look too much alike, so the gain may be chance"
     shown = (
         f"{100 * before.mean():.0f} % of the held-back annotation was right before, "
         f"{100 * after.mean():.0f} % now"
     )
     return Verdict(
         finding, f"{why}: {shown} ({count} regions).", float(before.mean()), float(after.mean()),
-        count, chance, agreement, kept,
+        count, chance, agreement, kept, telling,
     )  # fmt: skip
 
 

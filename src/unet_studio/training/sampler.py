@@ -52,7 +52,7 @@ class Batch:
     values : tensor of float32, axes (N, K, [Z,] Y, X)
     known : tensor of bool, same shape as ``values``
     guess : tensor of float32 or None, axes (N, classes, Y, X)
-        Probabilities that a forest gives, 0 for all classes where it says nothing.
+        Probabilities that are guessed, 0 for all classes where nothing is.
     """
 
     images: torch.Tensor

@@ -61,7 +61,7 @@ def exercises(pictures):
 
 def test_the_surroundings_of_strokes_are_guessed_from_them(exercises, pictures):
     _, truth, _ = pictures
-    (guess,) = first_guess(exercises, 2)
+    (guess,) = first_guess(exercises, 2).guesses
     for frame in range(5):
         found = guess.block((frame,), (0, 0), (64, 64))[1] > 0.5
         common = (found & truth[frame]).sum()
@@ -84,4 +84,6 @@ def test_one_class_alone_gives_no_guess(exercises):
     (exercise,) = exercises
     only = exercise.annotations.values == 2
     one = exercise.with_annotations(exercise.annotations.only(only))
-    assert first_guess([one], 2) == [None]
+    found = first_guess([one], 2)
+    assert found.guesses == (None,)
+    assert found.chance is None

@@ -63,7 +63,7 @@ def test_strokes_far_apart_are_guessed_at_one_by_one():
     source = Disc()
     exercise = Exercise(keep_blocks(as_volume(source, "YX")), painted(), Plain(), Plain(), 2)
     tracemalloc.start()
-    (guess,) = guessing.first_guess([exercise], 2)
+    (guess,) = guessing.first_guess([exercise], 2).guesses
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert guess is not None, "strokes far apart were not guessed at"
@@ -78,7 +78,7 @@ def test_strokes_far_apart_are_guessed_at_one_by_one():
 def test_what_is_guessed_at_in_all_is_bounded(monkeypatch):
     monkeypatch.setattr(guessing, "_MOST", 200_000)
     exercise = Exercise(as_volume(Disc(), "YX"), painted(), Plain(), Plain(), 2)
-    (guess,) = guessing.first_guess([exercise], 2)
+    (guess,) = guessing.first_guess([exercise], 2).guesses
     assert sum(p.shape[1] * p.shape[2] for parts in guess.planes.values() for _, p in parts) <= 2e5
 
 
