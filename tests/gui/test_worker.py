@@ -238,3 +238,60 @@ def test_L09_what_a_large_job_has_freed_goes_back_to_the_system(job, resident, q
     _, outcome, _ = job(steps, large=True)
     assert isinstance(outcome, Stopped if cancelled else Success)
     qtbot.waitUntil(lambda: resident() < before + 60e6, timeout=5_000)
+
+
+def test_no_long_search_for_garbage_interrupts_what_a_window_does_meanwhile(job):
+    """A full search looks at what the work made alone; afterwards at everything, again."""
+    before = gc.get_freeze_count()
+    many = [[] for _ in range(50_000)]
+    begun, go_on = threading.Event(), threading.Event()
+    counted = []
+
+    def short(token):
+        yield Started("short")
+        counted.append(gc.get_freeze_count())
+        begun.set()
+
+    def long(token):
+        yield Started("long")
+        begun.wait(10)
+        counted.append(gc.get_freeze_count())  # the other has ended
+        go_on.set()
+        raise ValueError("x")
+
+    _, first, _ = job(short)
+    begun.clear()
+    assert isinstance(first, Success)
+    assert counted[0] >= before + len(many)
+    assert gc.get_freeze_count() == 0
+    parent = QObject()
+    other = Job(long, parent)
+    other.start()
+    job(short)
+    go_on.wait(10)
+    assert counted[2] >= len(many)
+    other._thread.join(10)
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_was_garbage_before_a_run_is_found_after_it(job):
+    class Thing:
+        pass
+
+    thing = Thing()
+    thing.itself = thing
+    gone = weakref.ref(thing)
+
+    def steps(token):
+        yield Started("predicting")
+        gc.collect()
+
+    gc.disable()
+    try:
+        del thing
+        job(steps)
+        assert gone() is not None
+        gc.collect()
+    finally:
+        gc.enable()
+    assert gone() is None

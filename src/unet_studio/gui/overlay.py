@@ -111,7 +111,7 @@ class Overlay:
                 return
             self._add(canvas, data, {**place.keywords(), "translate": translate})
         else:
-            if layer.data.shape == data.shape and layer.ndim == data.ndim:
+            if layer.ndim == data.ndim:
                 layer.translate = translate
                 layer.data = data
             else:

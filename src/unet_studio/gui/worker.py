@@ -24,6 +24,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, Event, Started, Warned
 from unet_studio.gui.freed_memory import give_back_freed_memory
+from unet_studio.gui.garbage import old_objects_left_alone
 
 Steps = Callable[[CancelToken], Generator[Event, None, Any]]
 Tell = Callable[[Event], None]
@@ -190,7 +191,9 @@ class Job(QObject):
 
 
 def _work(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox, large: bool) -> None:
-    mailbox.close(_run(steps, token, mailbox))
+    with old_objects_left_alone():
+        outcome = _run(steps, token, mailbox)
+    mailbox.close(outcome)
     if large:
         give_back_freed_memory()
 

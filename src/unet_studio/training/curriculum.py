@@ -154,7 +154,10 @@ class _Taught:
         if course.knows or card.ndim != 2 or not settings.trust:
             return list(exercises)
         count = card.out_channels if card.representation == "classes" else 2
-        guessed = first_guess(exercises, count, settings.seed, self._check)
+        every = [
+            e.with_annotations(a) for e, a in zip(course.exercises, self._newest, strict=True)
+        ]
+        guessed = first_guess(exercises, count, settings.seed, self._check, every)
         self.telling = guessed.chance
         return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from unet_studio.training.consistency import chance_of_telling_apart
 from unet_studio.training.forest import grow_forest
-from unet_studio.training.pixel_features import EVERY, plane_features
+from unet_studio.training.pixel_features import EVERY, photographs, plane_features
 from unet_studio.training.regions import find_regions
 from unet_studio.training.regression import fit_regression
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Around the strokes of a plane, in pixels: what crops around them may show.
 _AROUND = 112
-_LARGEST = 1 << 20  # pixels that are guessed at in one go
-_MOST = 1 << 23  # pixels that are guessed at in all
+_LARGEST = 1 << 19  # pixels that are guessed at in one go: half a gigabyte
+_MOST = 1 << 23  # pixels that are guessed at in all, of images that are looked at in one go
 # What is learned from: of dense annotations an even choice of cells, and of their pixels.
 _MOST_REGIONS, _MOST_OF_REGION, _MOST_LEARNED = 512, 128, 1 << 15
 # Few strokes make voters less sure than they are right, and a network that learns from them still
@@ -104,8 +104,9 @@ def first_guess(
     count: int,
     seed: int = 0,
     check: Callable[[], None] | None = None,
+    every: Sequence[Exercise] | None = None,
 ) -> Guessed:
-    """Learn from all strokes, and say what their surroundings are likely to be.
+    """Learn from strokes, and say what their surroundings are likely to be.
 
     Parameters
     ----------
@@ -116,20 +117,24 @@ def first_guess(
     seed : int
     check : callable, optional
         Called between planes; may raise to stop.
+    every : sequence of Exercise, optional
+        The same images with what is not to be learned from, too: its surroundings are guessed
+        as well, and it has a part in whether the classes mean anything.
     """
-    check = check or (lambda: None)
+    check, every = check or (lambda: None), every or exercises
     parts: list[tuple[int, _Window, NDArray[np.float16]]] = []
-    strokes = _Strokes(exercises)
-    for number, window in _affordable([_windows(e) for e in exercises], seed):
+    strokes, all_strokes = _Strokes(exercises), _Strokes(every)
+    for number, window in _affordable(every, seed):
         check()
         features = plane_features(exercises[number].image(*window)).astype(np.float16)
         strokes.take(number, window, features)
+        all_strokes.take(number, window, features)
         parts.append((number, window, features))
     if len(set(strokes.kinds)) < 2:
         return Guessed((None,) * len(exercises))
-    seen, classes, regions = strokes.pixels()
-    chance = chance_of_telling_apart(seen, classes, regions, count, seed)
+    chance = chance_of_telling_apart(*all_strokes.pixels(), count, seed)
     check()
+    seen, classes, _ = strokes.pixels()
     voters = grow_forest(seen, classes, count, seed), fit_regression(seen, classes, count)
     planes: list[dict[tuple[int, ...], list[tuple[tuple[int, int], NDArray[np.float16]]]]] = [
         {} for _ in exercises
@@ -247,10 +252,14 @@ def _parted(places: NDArray[np.integer[Any]]) -> list[NDArray[np.integer[Any]]]:
     return [places[~before], places[before]]
 
 
-def _affordable(windows: Sequence[Sequence[_Window]], seed: int) -> list[tuple[int, _Window]]:
+def _affordable(exercises: Sequence[Exercise], seed: int) -> list[tuple[int, _Window]]:
     """Return windows with the number of their image: all, or by chance what memory allows."""
-    every = [(number, window) for number, those in enumerate(windows) for window in those]
-    sizes = [math.prod(b - a for a, b in zip(w[1], w[2], strict=True)) for _, w in every]
+    every = [(number, window) for number, e in enumerate(exercises) for window in _windows(e)]
+    looks = [photographs(len(e.channel_map.channels)) for e in exercises]
+    sizes = [
+        looks[number] * math.prod(b - a for a, b in zip(start, stop, strict=True))
+        for number, (_, start, stop) in every
+    ]
     if sum(sizes) <= _MOST:
         return every
     order = np.random.default_rng(seed).permutation(len(every))

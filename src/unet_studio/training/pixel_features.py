@@ -53,6 +53,11 @@ def plane_features(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([filtered, *seen], axis=-1)
 
 
+def photographs(channels: int) -> int:
+    """Return how many times an image of so many channels is shown to the network."""
+    return 1 if channels == _COLOURS else channels
+
+
 def _filtered(image: NDArray[np.float32]) -> NDArray[np.float32]:
     from skimage.feature import multiscale_basic_features
 

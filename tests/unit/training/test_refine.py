@@ -187,7 +187,7 @@ def test_a_new_last_layer_finds_another_thing(pictures, model_file):
     assert result.model.card.classes == ("ground",)
     assert dice(result.model, image, ~truth) > 0.75
     assert result.verdict.agreement is None  # there is nothing to remember
-    assert result.verdict.telling < 0.01
+    assert result.verdict.telling < 0.1
 
 
 def test_strokes_of_random_classes_are_seen_to_mean_nothing(pictures, model_file):
@@ -200,7 +200,7 @@ def test_strokes_of_random_classes_are_seen_to_mean_nothing(pictures, model_file
     verdict = refine(
         image, random, load_model(str(model_file)), classes=("ground",), steps=10, **QUICK
     ).verdict
-    assert verdict.telling > 0.01
+    assert verdict.telling > 0.1
     assert not verdict.adopted
 
 
@@ -311,12 +311,12 @@ def test_a_better_model_from_strokes_on_errors_alone_is_adopted_and_a_poisoned_o
     """The old model scores next to nothing there, which no floor may be measured by.
 
     Eight strokes judge, and none of them has chosen what they judge; of six
-    every single one would have to gain. With 40 steps all eight gain; with 20 it took
-    another processor, or two threads, for one of them not to.
+    every single one would have to gain. With 100 steps all eight gain, whatever the
+    start; with 60 some do not.
     """
     image, _, painted = errors_only(frames=16)
     base = load_model(str(model_file))
-    verdict = refine(image, painted, base, axes="TYX", steps=40, crop=48).verdict
+    verdict = refine(image, painted, base, axes="TYX", steps=100, crop=48).verdict
     assert verdict.regions >= 6
     assert verdict.kept > 0.65
     assert verdict.finding == "better"
@@ -325,7 +325,7 @@ def test_a_better_model_from_strokes_on_errors_alone_is_adopted_and_a_poisoned_o
     for frame in painted:
         strokes, count = ndimage.label(frame > 0)
         frame[...] = np.concatenate([[0], rng.integers(1, 3, count)])[strokes]
-    poisoned = refine(image, painted, base, axes="TYX", steps=40, crop=48).verdict
+    poisoned = refine(image, painted, base, axes="TYX", steps=100, crop=48).verdict
     assert poisoned.regions >= 6
     assert not poisoned.adopted
 
