@@ -59,7 +59,7 @@ class FitSettings(BaseModel):
     frozen_share: float = Field(default=0.2, ge=0, le=1)
     average: float = Field(default=0.95, ge=0, lt=1)
     trust: float = Field(default=1.0, ge=0)
-    rehearse: int = Field(default=1, ge=0)
+    rehearse: int = Field(default=2, ge=0)
     share: float | None = Field(default=None, ge=0, le=1)
     patience: int = Field(default=3, ge=1)
     evaluations: int = Field(default=5, ge=1)
