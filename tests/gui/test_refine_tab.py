@@ -104,6 +104,10 @@ def test_another_view_is_shown_in_the_same_layer(open_refine, qtbot):
     moved = layer.extent.world - shown
     scale = np.asarray(layer.scale)[-2:]
     np.testing.assert_allclose(moved[:, -2:], [[3, 5] * scale, [0, 0]], atol=1e-4)
+    place = tab.canvas().placement
+    larger = replace(tab.canvas(), placement=replace(place, scale=2 * place.scale))
+    tab.overlay.show(larger, smaller)  # another image, or the same one rescaled
+    np.testing.assert_allclose(np.asarray(tab.overlay.layer.scale)[-2:], 2 * scale)
 
 
 def test_cancel_keeps_nothing_and_stop_keeps_the_best(open_refine, qtbot):

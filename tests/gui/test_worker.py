@@ -240,41 +240,54 @@ def test_L09_what_a_large_job_has_freed_goes_back_to_the_system(job, resident, q
     qtbot.waitUntil(lambda: resident() < before + 60e6, timeout=5_000)
 
 
-def test_no_long_search_for_garbage_interrupts_what_a_window_does_meanwhile(job):
+@pytest.fixture
+def searching_all():
+    """Undo what the other tests of windows do to be quick."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+def test_no_long_search_for_garbage_interrupts_what_a_window_does_meanwhile(job, searching_all):
     """A full search looks at what the work made alone; afterwards at everything, again."""
-    before = gc.get_freeze_count()
     many = [[] for _ in range(50_000)]
-    begun, go_on = threading.Event(), threading.Event()
-    counted = []
+    go_on, counted = threading.Event(), {}
 
     def short(token):
         yield Started("short")
-        counted.append(gc.get_freeze_count())
-        begun.set()
+        counted["short"] = gc.get_freeze_count()
 
     def long(token):
         yield Started("long")
-        begun.wait(10)
-        counted.append(gc.get_freeze_count())  # the other has ended
-        go_on.set()
+        go_on.wait(10)
+        counted["long"] = gc.get_freeze_count()
         raise ValueError("x")
 
-    _, first, _ = job(short)
-    begun.clear()
+    assert gc.get_freeze_count() == 0
+    _, first, _ = job(short, large=True)
     assert isinstance(first, Success)
-    assert counted[0] >= before + len(many)
+    assert counted["short"] >= len(many)
     assert gc.get_freeze_count() == 0
     parent = QObject()
-    other = Job(long, parent)
+    other = Job(long, parent, large=True)
     other.start()
-    job(short)
-    go_on.wait(10)
-    assert counted[2] >= len(many)
+    job(short, large=True)
+    go_on.set()  # one of the two has ended
     other._thread.join(10)
+    assert counted["long"] >= len(many)
     assert gc.get_freeze_count() == 0
 
 
-def test_what_was_garbage_before_a_run_is_found_after_it(job):
+def test_what_somebody_else_left_out_of_the_search_stays_out(job):
+    def steps(token):
+        yield Started("predicting")
+
+    gc.freeze()
+    job(steps, large=True)
+    assert gc.get_freeze_count() > 0
+
+
+def test_what_was_garbage_before_a_run_is_found_after_it(job, searching_all):
     class Thing:
         pass
 
@@ -289,7 +302,7 @@ def test_what_was_garbage_before_a_run_is_found_after_it(job):
     gc.disable()
     try:
         del thing
-        job(steps)
+        job(steps, large=True)
         assert gone() is not None
         gc.collect()
     finally:

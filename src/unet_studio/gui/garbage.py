@@ -18,19 +18,22 @@ class _OldObjects:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanting = 0
+        self._wanting, self._frozen = 0, False
 
     def leave_alone(self) -> None:
         with self._lock:
-            if not self._wanting:
+            # Where somebody else has done so already, it stays as it is.
+            if not self._wanting and gc.get_freeze_count() == 0:
                 gc.freeze()
+                self._frozen = True
             self._wanting += 1
 
     def take_up(self) -> None:
         with self._lock:
             self._wanting -= 1
-            if not self._wanting:
+            if not self._wanting and self._frozen:
                 gc.unfreeze()
+                self._frozen = False
 
 
 _OLD_OBJECTS = _OldObjects()
@@ -40,8 +43,8 @@ _OLD_OBJECTS = _OldObjects()
 def old_objects_left_alone() -> Iterator[None]:
     """Search among objects that are made from now on alone, until the work has ended.
 
-    What was there before, and is not referred to any more, is found afterwards. Work
-    that overlaps is one.
+    What was there before and is in a circle that nobody refers to any more, such as a layer
+    that the user removes meanwhile, is found afterwards. Work that overlaps is one.
     """
     _OLD_OBJECTS.leave_alone()
     try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_studio.gui.canvas import Canvas
+    from unet_studio.gui.placement import Placement
     from unet_studio.training.glimpse import Glimpse
 
 Shown = Literal["foreground", "uncertainty"]
@@ -36,6 +37,7 @@ class Overlay:
         self._viewer = viewer
         self._layer: Image | None = None
         self._glimpses: tuple[Canvas, Glimpse, Glimpse | None] | None = None
+        self._on: tuple[str, Placement] | None = None
         self._wanted = False
         self.kind: Shown = "foreground"
         self.swipe = 1.0
@@ -111,7 +113,7 @@ class Overlay:
                 return
             self._add(canvas, data, {**place.keywords(), "translate": translate})
         else:
-            if layer.ndim == data.ndim:
+            if layer.ndim == data.ndim and self._lies_as(canvas):
                 layer.translate = translate
                 layer.data = data
             else:
@@ -132,7 +134,12 @@ class Overlay:
         below = layers.index(canvas.labels) if canvas.labels in layers else len(layers)
         with _selection_kept(self._viewer):
             self._viewer.layers.insert(below, layer)
-        self._layer = layer
+        self._layer, self._on = layer, (canvas.key, canvas.placement)
+
+    def _lies_as(self, canvas: Canvas) -> bool:
+        """Whether the layer was made for an image that lies where this one does."""
+        key, placement = self._on or ("", None)
+        return key == canvas.key and placement is canvas.placement
 
     def _remove_quietly(self, layer: Image) -> None:
         with _selection_kept(self._viewer):

@@ -14,7 +14,7 @@ import atexit
 import threading
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -121,7 +121,8 @@ class Job(QObject):
     parent : QObject
         The job's signals stop when it is destroyed.
     large : bool
-        Whether it needs so much memory that what it frees is given back to the system.
+        Whether it needs so much memory that what it frees is given back to the system, and so
+        many objects that Python's search for garbage is kept short meanwhile.
 
     Notes
     -----
@@ -191,7 +192,7 @@ class Job(QObject):
 
 
 def _work(steps: Steps | Telling, token: CancelToken, mailbox: _Mailbox, large: bool) -> None:
-    with old_objects_left_alone():
+    with old_objects_left_alone() if large else nullcontext():
         outcome = _run(steps, token, mailbox)
     mailbox.close(outcome)
     if large:

@@ -110,7 +110,7 @@ class _Taught:
         self._held = course.split.held_back
         self._newest = [e.annotations for e in course.exercises]
         self.telling: float | None = None
-        self._exercises = self._guessed(course.training)
+        self._exercises = self._guessed(course.training, course.exercises)
 
     def sampler(self) -> CropSampler:
         """Return what draws crops."""
@@ -147,18 +147,21 @@ class _Taught:
             self._newest = [filled(a) for a in every]
         return every is not None
 
-    def _guessed(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        """Add a first guess of what was not painted, if the base knows nothing of it."""
+    def _guessed(
+        self, exercises: Sequence[Exercise], every: Sequence[Exercise] | None = None
+    ) -> list[Exercise]:
+        """Add a first guess of what was not painted, if the base knows nothing of it.
+
+        With ``every``, what is held back included, it is also seen whether classes mean anything.
+        """
         course = self._course
         card, settings = course.base.card, course.settings
         if course.knows or card.ndim != 2 or not settings.trust:
             return list(exercises)
         count = card.out_channels if card.representation == "classes" else 2
-        every = [
-            e.with_annotations(a) for e, a in zip(course.exercises, self._newest, strict=True)
-        ]
         guessed = first_guess(exercises, count, settings.seed, self._check, every)
-        self.telling = guessed.chance
+        if every is not None:
+            self.telling = guessed.chance
         return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from unet_studio.training.first_guess import Guess
 
 
+# Where intensities are deviations from a mean, so much of them is taken for 0 to 1.
+DEVIATIONS = (-2.0, 4.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Exercise:
     """One annotated image.
@@ -36,6 +40,9 @@ class Exercise:
         Spatial dimensions of the network; the axes before them are frames.
     guess : Guess or None
         What the surroundings of strokes are guessed to be.
+    stretched : bool
+        Whether ``scaling`` stretches intensities to about 0 to 1; else it makes deviations
+        from a mean of them.
     """
 
     volume: Volume
@@ -44,6 +51,7 @@ class Exercise:
     scaling: Scaling
     ndim: int
     guess: Guess | None = None
+    stretched: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,6 +81,14 @@ class Exercise:
         }
         block = self.volume.read(region, self.channel_map.channels)
         return self.channel_map.expand(self.scaling.apply(self.channel_map.mix(block)))
+
+    def photograph(
+        self, frame: Sequence[int], start: Sequence[int], stop: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Return a part of a frame with intensities of about 0 to 1, axes (C, [Z,] Y, X)."""
+        image = self.image(frame, start, stop)
+        low, high = DEVIATIONS
+        return image if self.stretched else (image - low) / (high - low)
 
     def labels(
         self, frame: Sequence[int], start: Sequence[int], stop: Sequence[int]
@@ -122,4 +138,5 @@ def open_exercise(
     channel_map = map_channels(channels, card, volume.info)
     mix: Any = channel_map.mix
     scaling = measure_scaling(volume, channel_map.channels, card.normalisation, mix, check)
-    return Exercise(volume, annotations, channel_map, scaling, card.ndim)
+    stretched = card.normalisation.method == "percentile"
+    return Exercise(volume, annotations, channel_map, scaling, card.ndim, stretched=stretched)

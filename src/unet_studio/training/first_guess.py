@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unet_studio.training.consistency import chance_of_telling_apart
 from unet_studio.training.forest import grow_forest
 from unet_studio.training.pixel_features import EVERY, photographs, plane_features
-from unet_studio.training.regions import find_regions
+from unet_studio.training.regions import Region, find_regions
 from unet_studio.training.regression import fit_regression
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _AROUND = 112
 _LARGEST = 1 << 19  # pixels that are guessed at in one go: half a gigabyte
 _MOST = 1 << 23  # pixels that are guessed at in all, of images that are looked at in one go
-# What is learned from: of dense annotations an even choice of cells, and of their pixels.
+# What is learned from: of dense annotations an even choice of each class's cells, and of their
+# pixels.
 _MOST_REGIONS, _MOST_OF_REGION, _MOST_LEARNED = 512, 128, 1 << 15
 # Few strokes make voters less sure than they are right, and a network that learns from them still
 # less: probabilities are sharpened as in MixMatch (Berthelot et al. 2019, arXiv:1905.02249), to
@@ -92,7 +93,7 @@ class Guessed:
     chance : float or None
         How likely strokes were told apart as well if their classes meant nothing
         (:func:`~unet_studio.training.consistency.chance_of_telling_apart`); None where nothing
-        was guessed.
+        was guessed, or nobody asked.
     """
 
     guesses: tuple[Guess | None, ...]
@@ -119,21 +120,25 @@ def first_guess(
         Called between planes; may raise to stop.
     every : sequence of Exercise, optional
         The same images with what is not to be learned from, too: its surroundings are guessed
-        as well, and it has a part in whether the classes mean anything.
+        as well, and by all of it is seen whether classes mean anything.
     """
-    check, every = check or (lambda: None), every or exercises
+    check = check or (lambda: None)
     parts: list[tuple[int, _Window, NDArray[np.float16]]] = []
-    strokes, all_strokes = _Strokes(exercises), _Strokes(every)
-    for number, window in _affordable(every, seed):
+    strokes, all_strokes = _Strokes(exercises, count), _Strokes(every or (), count)
+    # Grey images for a network that wants colour have the same three times.
+    grey = all(len(e.channel_map.channels) == 1 for e in exercises)
+    for number, window in _affordable(every or exercises, seed):
         check()
-        features = plane_features(exercises[number].image(*window)).astype(np.float16)
+        image = exercises[number].photograph(*window)
+        features = plane_features(image[:1] if grey else image).astype(np.float16)
         strokes.take(number, window, features)
         all_strokes.take(number, window, features)
         parts.append((number, window, features))
     if len(set(strokes.kinds)) < 2:
         return Guessed((None,) * len(exercises))
-    chance = chance_of_telling_apart(*all_strokes.pixels(), count, seed)
-    check()
+    chance = None
+    if every is not None:
+        chance = chance_of_telling_apart(*all_strokes.pixels(), count, seed, check)
     seen, classes, _ = strokes.pixels()
     voters = grow_forest(seen, classes, count, seed), fit_regression(seen, classes, count)
     planes: list[dict[tuple[int, ...], list[tuple[tuple[int, int], NDArray[np.float16]]]]] = [
@@ -160,11 +165,13 @@ def _sharpened(votes: NDArray[np.float32]) -> NDArray[np.float32]:
 class _Strokes:
     """Features of what was painted, region by region."""
 
-    def __init__(self, exercises: Sequence[Exercise]) -> None:
+    def __init__(self, exercises: Sequence[Exercise], count: int) -> None:
         every = [r for i, e in enumerate(exercises) for r in find_regions(e.annotations, 2, i)]
-        chosen = np.linspace(0, len(every) - 1, min(len(every), _MOST_REGIONS)).astype(int)
-        self._waiting = [every[i] for i in chosen]
-        self._most = min(_MOST_OF_REGION, _MOST_LEARNED // max(1, len(chosen)))
+        self._waiting: list[Region] = []
+        for kind in range(1, count + 1):  # painted meanwhile may be what the model does not know
+            own = [r for r in every if r.kind == kind]
+            self._waiting += [own[i] for i in _evenly(len(own), _MOST_REGIONS // count)]
+        self._most = min(_MOST_OF_REGION, _MOST_LEARNED // max(1, len(self._waiting)))
         self._features: list[NDArray[np.float16]] = []
         self.kinds: list[int] = []
 
@@ -180,7 +187,7 @@ class _Strokes:
             if not len(rows):
                 left.append(region)
                 continue
-            some = rows[:: -(-len(rows) // self._most)]
+            some = rows[_evenly(len(rows), self._most)]
             y, x = ((region.places[some] - start) // EVERY).T
             self._features.append(features[y, x])
             self.kinds.append(region.kind - 1)
@@ -192,6 +199,11 @@ class _Strokes:
         regions = np.repeat(np.arange(len(sizes)), sizes)
         classes = np.asarray(self.kinds, np.int64)[regions]
         return np.concatenate(self._features).astype(np.float32), classes, regions
+
+
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return up to so many of the first ``count`` numbers, evenly spread."""
+    return np.linspace(0, count - 1, min(count, max(most, 1))).astype(np.int64)
 
 
 def foreground_of(guess: torch.Tensor) -> torch.Tensor:

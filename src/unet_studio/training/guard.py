@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 Finding = Literal["better", "worse", "too little to judge"]
 # A difference as large comes about by chance in fewer than 2 of 100 cases.
 SIGNIFICANCE = 0.02
-# Strokes of random classes are told apart as well in fewer than 1 of 10 cases; both chances
-# together make 2 in 1,000.
+# Strokes of random classes are told apart as well in fewer than 1 of 10 cases.
 _MEANINGLESS = 0.1
 # Without an old model to keep to, the mean over classes must beat a guess by so much.
 _ABOVE_GUESS = 0.05

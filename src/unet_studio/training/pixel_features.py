@@ -30,8 +30,10 @@ _SIGMAS = (1.0, 16.0)
 _OUTLYING = 1000.0
 # Beyond what stretching to 0 to 1 gives, in which ImageNet's photographs are.
 _DARKEST, _BRIGHTEST = -0.25, 1.5
-# Images of other numbers of channels are shown to the network one channel at a time.
+# Images of other numbers of channels are shown to the network one channel at a time: no more
+# than some, the rest is left to the filters.
 _COLOURS = 3
+_MOST_SHOWN = 6
 
 
 def plane_features(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,22 +42,24 @@ def plane_features(image: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     image : array of float32, axes (C, Y, X)
-        Intensities stretched to about 0 to 1.
+        Intensities of about 0 to 1. The number of features depends on C alone.
     """
-    if (image == image[:1]).all():  # a grey image for a network that wants colour
-        image = image[:1]
     image = image.clip(-_OUTLYING, _OUTLYING)
     height, width = image.shape[1:]
     # A gradient needs two pixels.
     two = np.pad(image, [(0, 0), (0, height == 1), (0, width == 1)], mode="edge")
     filtered = _filtered(two)[:height:EVERY, :width:EVERY]
-    seen = [_seen_by_network(i) for i in ([image] if len(image) == _COLOURS else image[:, None])]
-    return np.concatenate([filtered, *seen], axis=-1)
+    if len(image) == _COLOURS:
+        shown = [image]
+    else:
+        chosen = np.linspace(0, len(image) - 1, photographs(len(image))).astype(int)
+        shown = [image[[i]] for i in chosen]
+    return np.concatenate([filtered, *(_seen_by_network(i) for i in shown)], axis=-1)
 
 
 def photographs(channels: int) -> int:
     """Return how many times an image of so many channels is shown to the network."""
-    return 1 if channels == _COLOURS else channels
+    return 1 if channels == _COLOURS else min(channels, _MOST_SHOWN)
 
 
 def _filtered(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -111,16 +115,15 @@ def _network() -> tuple[nn.Module, bool]:
 def first_layers() -> nn.Module:
     """Return the first layers of an EfficientNet-Lite0 with random weights.
 
-    They take photographs, axes (N, 3, Y, X), range [-1, 1], edges multiples of 16, and return
-    16, 24, 40 and 80 features at strides 2, 4, 8 and 16. Parameters have timm's names.
+    They take photographs, axes (N, 3, Y, X), range about [-1, 1], edges multiples of 16, and
+    return 16, 24, 40 and 80 features at strides 2, 4, 8 and 16. Parameters have timm's names.
     """
     import timm
+    import torch
     from torch import nn
 
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-
     class FirstLayers(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, whole: nn.Module) -> None:
             super().__init__()
             self.conv_stem = cast(nn.Module, whole.conv_stem)
             self.bn1 = cast(nn.Module, whole.bn1)
@@ -133,4 +136,5 @@ def first_layers() -> nn.Module:
                 stages.append(features)
             return stages
 
-    return FirstLayers()
+    with torch.random.fork_rng(devices=[]):
+        return FirstLayers(timm.create_model("tf_efficientnet_lite0", pretrained=False))

@@ -18,6 +18,7 @@ from unet_studio.training.augmentation import (
     random_crop,
     uniform,
 )
+from unet_studio.training.exercises import DEVIATIONS
 from unet_studio.training.sparse_targets import sparse_targets
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ GENTLE = Augmentation(
     noise=0.08,
 )
 _JITTER = 0.3  # of a crop's edge
-# Where intensities are deviations from a mean, so much of them is taken for 0 to 1.
-_DEVIATIONS = (-2.0, 4.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +182,7 @@ class CropSampler:
         if self.card.normalisation.method == "percentile":
             image = change_appearance(image, self.augmentation, self.generator)
             return image.clamp(-0.5, 2.0)
-        low, width = _DEVIATIONS[0], _DEVIATIONS[1] - _DEVIATIONS[0]
+        low, width = DEVIATIONS[0], DEVIATIONS[1] - DEVIATIONS[0]
         varied = change_appearance((image - low) / width, self.augmentation, self.generator)
         return varied * width + low
 

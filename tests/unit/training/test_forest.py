@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from unet_studio.images.volume import as_volume
+from unet_studio.models.model import load_model
 from unet_studio.models.presets import new_model
 from unet_studio.training.annotations import annotations_on
 from unet_studio.training.exercises import open_exercise
@@ -70,6 +73,57 @@ def test_the_surroundings_of_strokes_are_guessed_from_them(exercises, pictures):
     part = guess.block((0,), (-8, 10), (20, 90))
     assert part.shape == (2, 28, 80)
     assert not part[:, :8].any()
+
+
+def test_grey_and_coloured_images_are_guessed_together():
+    """A window of a coloured image may be grey all over, too."""
+    rng = np.random.default_rng(0)
+    card = load_model("nuclei").card
+    colour = rng.integers(0, 255, (40, 400, 3)).astype(np.uint8)
+    colour[:, :60] = 200
+    grey = rng.integers(0, 255, (40, 50)).astype(np.uint8)
+    exercises = []
+    for image, axes in ((colour, "YXC"), (grey, "YX")):
+        painted = np.zeros(image.shape[:2], np.uint8)
+        painted[5:9, 5:9], painted[20:24, 5:9] = 1, 2
+        volume = as_volume(image, axes)
+        exercises.append(open_exercise(volume, annotations_on(volume, painted), card))
+    guesses = first_guess(exercises, 2).guesses
+    assert all(guess is not None for guess in guesses)
+
+
+def test_a_rare_class_among_dense_annotations_is_learned(monkeypatch):
+    monkeypatch.setattr("unet_studio.training.first_guess._MOST_REGIONS", 8)
+    image = np.full((512, 512), 50, np.uint8)
+    image[300:310, 300:310] = 250
+    painted = np.where(image > 100, 2, 1).astype(np.uint8)
+    volume = as_volume(image, "YX")
+    card = new_model("unet-tiny").card
+    exercise = open_exercise(volume, annotations_on(volume, painted), card)
+    (guess,) = first_guess([exercise], 2).guesses
+    assert guess.block((), (304, 304), (305, 305))[1, 0, 0] > 0.5
+
+
+def test_a_class_that_the_model_does_not_know_is_passed_over(exercises):
+    (exercise,) = exercises
+    places, values = exercise.annotations.places, exercise.annotations.values.copy()
+    values[:3] = 9
+    other = exercise.with_annotations(replace(exercise.annotations, values=values))
+    assert len(places) == len(values)
+    assert first_guess([other], 2).guesses[0] is not None
+
+
+@pytest.mark.parametrize("method", ["percentile", "zscore"])
+def test_photographs_are_of_one_range_however_a_model_scales(method):
+    image = np.random.default_rng(0).normal(900, 40, (64, 64)).astype(np.float32)
+    volume = as_volume(image, "YX")
+    card = new_model("unet-tiny", normalisation={"method": method}).card
+    painted = np.zeros(image.shape, np.uint8)
+    painted[5:9, 5:9], painted[20:24, 5:9] = 1, 2
+    exercise = open_exercise(volume, annotations_on(volume, painted), card)
+    shown = exercise.photograph((), (0, 0), (64, 64))
+    assert shown.dtype == np.float32
+    assert 0 < np.percentile(shown, 10) < np.percentile(shown, 90) < 1
 
 
 def test_where_nothing_was_guessed_nothing_is_said():

@@ -34,9 +34,18 @@ def test_every_second_pixel_has_its_features(shape, count):
     assert np.isfinite(features).all()
 
 
-def test_a_grey_image_is_the_same_in_one_channel_and_in_three():
-    image = np.random.default_rng(1).uniform(0, 1, (1, 32, 32)).astype(np.float32)
-    assert np.array_equal(plane_features(image), plane_features(image.repeat(3, 0)))
+def test_of_many_channels_some_are_shown_to_the_network():
+    image = np.random.default_rng(1).uniform(0, 1, (20, 16, 16)).astype(np.float32)
+    assert plane_features(image).shape[-1] == 20 * FILTERED + 6 * SEEN
+    assert pixel_features.photographs(20) == 6
+
+
+def test_the_random_numbers_of_others_stay_as_they_are():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    pixel_features.first_layers()
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_features_move_with_the_image():

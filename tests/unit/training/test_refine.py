@@ -220,11 +220,11 @@ def test_rehearsal_keeps_more_of_what_was_known(pictures, model_file):
     swapped = np.where(painted > 0, 3 - painted, 0)
     kept, forgotten = (
         refine(
-            image, swapped, str(model_file), steps=50, rate=3e-3, rehearse=n, trust=0, **QUICK
+            image, swapped, str(model_file), steps=50, rate=1e-2, rehearse=n, trust=0, **QUICK
         ).verdict.agreement
         for n in (4, 0)
     )
-    assert kept > forgotten
+    assert kept > forgotten + 0.1
 
 
 def test_a_model_that_was_only_made_knows_nothing(model_file, tmp_path):
