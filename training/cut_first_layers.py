@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from unet_studio.training import pixel_features
+from unet_studio.training.first_layers import FirstLayers
 
 _ABOUT = {
     "network": "EfficientNet-Lite0, stem and first four stages, trained on ImageNet",
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=pixel_features._WEIGHTS)
     args = parser.parse_args()
     whole = torch.load(args.weights, map_location="cpu", weights_only=True)
-    wanted = pixel_features.first_layers().state_dict()
+    wanted = FirstLayers().state_dict()
     save_file({name: whole[name].contiguous() for name in wanted}, args.output, metadata=_ABOUT)
     print(f"{args.output}: {sum(v.numel() for v in wanted.values()):,} numbers")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 EVERY = 2  # so many pixels along each axis have their features in common
 
 _WEIGHTS = Path(__file__).parent / "efficientnet_lite0_first_layers.safetensors"
-_STAGES, _STRIDE = 4, 16  # so many of the network's; the stride of the last
 # Cells are smaller than what photographs show: images are seen enlarged.
 _ENLARGED = 2
 _SIGMAS = (1.0, 16.0)
@@ -78,9 +77,11 @@ def _seen_by_network(image: NDArray[np.float32]) -> NDArray[np.float32]:
     import torch
     from torch.nn import functional
 
+    from unet_studio.training.first_layers import STRIDE
+
     network, half_wide = _network()
     coarse = [-(-n // EVERY) for n in image.shape[1:]]
-    block = _STRIDE // _ENLARGED
+    block = STRIDE // _ENLARGED
     padding = (0, -image.shape[2] % block, 0, -image.shape[1] % block)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half_wide):
         photograph = torch.from_numpy(image.clip(_DARKEST, _BRIGHTEST) * 2 - 1)[None]
@@ -104,37 +105,11 @@ def _network() -> tuple[nn.Module, bool]:
     import torch
     from safetensors.torch import load_file
 
+    from unet_studio.training.first_layers import FirstLayers
     from unet_studio.training.mixed_precision import is_quicker_in_bfloat16
 
-    network = first_layers()
+    with torch.random.fork_rng(devices=[]):
+        network = FirstLayers()
     network.load_state_dict(load_file(_WEIGHTS))
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return network, is_quicker_in_bfloat16(torch.device("cpu"))
-
-
-def first_layers() -> nn.Module:
-    """Return the first layers of an EfficientNet-Lite0 with random weights.
-
-    They take photographs, axes (N, 3, Y, X), range about [-1, 1], edges multiples of 16, and
-    return 16, 24, 40 and 80 features at strides 2, 4, 8 and 16. Parameters have timm's names.
-    """
-    import timm
-    import torch
-    from torch import nn
-
-    class FirstLayers(nn.Module):
-        def __init__(self, whole: nn.Module) -> None:
-            super().__init__()
-            self.conv_stem = cast(nn.Module, whole.conv_stem)
-            self.bn1 = cast(nn.Module, whole.bn1)
-            self.blocks = cast(nn.Sequential, whole.blocks)[:_STAGES]
-
-        def forward(self, photographs: torch.Tensor) -> list[torch.Tensor]:
-            features, stages = self.bn1(self.conv_stem(photographs)), []
-            for block in self.blocks:
-                features = block(features)
-                stages.append(features)
-            return stages
-
-    with torch.random.fork_rng(devices=[]):
-        return FirstLayers(timm.create_model("tf_efficientnet_lite0", pretrained=False))
