@@ -108,6 +108,7 @@ def measured(edge: int, training: bool, data: Path) -> dict[str, Any]:
     ended = time.perf_counter() - _PAUSE_S
     window.until_saved()
     saved, shown = time.perf_counter() - ended, None
+    pause = window.longest_pause
     if training:
         window.stroke(0)
         ended = time.perf_counter()
@@ -124,7 +125,7 @@ def measured(edge: int, training: bool, data: Path) -> dict[str, Any]:
         "p99": ms[last],
         "own": own[last],
         "longest": ms[-1],
-        "pause": 1000 * window.longest_pause,
+        "pause": 1000 * pause,
         "saved": saved,
         "shown": shown,
     }  # fmt: skip
