@@ -97,6 +97,7 @@ def test_a_rare_class_among_dense_annotations_is_learned(monkeypatch):
     image = np.full((512, 512), 50, np.uint8)
     image[300:310, 300:310] = 250
     painted = np.where(image > 100, 2, 1).astype(np.uint8)
+    painted[390:395] = 0  # the rare one is neither the first region nor the last
     volume = as_volume(image, "YX")
     card = new_model("unet-tiny").card
     exercise = open_exercise(volume, annotations_on(volume, painted), card)
