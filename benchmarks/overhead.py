@@ -59,6 +59,10 @@ class Streams:
         """Return what has all methods of a stream, too."""
         return self
 
+    def current_stream(self, _device: Any) -> Streams:
+        """Return what has all methods of a stream, too."""
+        return self
+
     @contextmanager
     def stream(self, _stream: Any) -> Iterator[None]:
         """Do nothing else."""
@@ -135,7 +139,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float
         "axes": "YX", "device": "cuda", "precision": "float32", "backend": "torch",
     }  # fmt: skip
     image = mosaic(args.data, args.size)
-    stored = zarr.open_array(write_image(args.work, args.data, args.size), mode="r")
+    stored = zarr.open_array(write_image(args, args.size), mode="r")
     target, method = folder / "out.ome.zarr", {"method": "threshold"}
     parts: dict[str, float] = {}
 
@@ -195,6 +199,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="keep the figures here")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
+    args.planes, args.dtype = 1, "uint16"  # of the Zarr
     args.work.mkdir(parents=True, exist_ok=True)
     # The plan is that of a GPU; nothing is computed on it.
     predictor.open_devices = lambda *_: ([_NOWHERE], None)  # type: ignore[assignment]

@@ -114,14 +114,14 @@ class Judgement:
     Attributes
     ----------
     course : Course
-    telling : float or None
+    chance_apart : float or None
         How likely strokes were told apart as well if their classes meant nothing, where that is
         known.
     """
 
     def __init__(self, course: Course, token: CancelToken) -> None:
         self.course, self._token = course, token
-        self.telling: float | None = None
+        self.chance_apart: float | None = None
         card, device = course.base.card, course.device
         self._old = frozen_copy(course.base.network, device)
         self._judge = Judge(course.exercises, course.split.judging, card, device, course.halos)
@@ -141,7 +141,9 @@ class Judgement:
             kept = self._judge.kept(self._before, after)
         gains = after.beliefs - self._before.beliefs
         kinds = self._judge.kinds
-        return judge(self._before.scores, after.scores, kinds, agreed, kept, gains, self.telling)
+        return judge(
+            self._before.scores, after.scores, kinds, agreed, kept, gains, self.chance_apart
+        )
 
     def early(self, network: nn.Module) -> None:
         """Judge a network that will learn from what it is judged by."""

@@ -62,7 +62,7 @@ def make_lessons(
     generator = torch.Generator().manual_seed(settings.seed)
     crop = crop_edges(card, settings.crop, [e.shape for e in course.exercises])
     taught = _Taught(course, crop, generator, latest, check)
-    judgement.telling = taught.telling
+    judgement.chance_apart = taught.chance_apart
     lessons = Lessons(
         taught.sampler(),
         crops_per_step(crop, settings),
@@ -109,7 +109,7 @@ class _Taught:
         self._latest, self._check = latest, check
         self._held = course.split.held_back
         self._newest = [e.annotations for e in course.exercises]
-        self.telling: float | None = None
+        self.chance_apart: float | None = None
         self._exercises = self._guessed(course.training, course.exercises)
 
     def sampler(self) -> CropSampler:
@@ -161,7 +161,7 @@ class _Taught:
         count = card.out_channels if card.representation == "classes" else 2
         guessed = first_guess(exercises, count, settings.seed, self._check, every)
         if every is not None:
-            self.telling = guessed.chance
+            self.chance_apart = guessed.chance
         return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
 
 

@@ -67,7 +67,7 @@ class Verdict:
     kept : float or None
         Share of what the old model was sure of where nothing was painted that the new one
         still says, of the class that lost most, range [0, 1].
-    telling : float or None
+    chance_apart : float or None
         Probability that strokes were told apart as well if their classes meant nothing.
     """
 
@@ -79,7 +79,7 @@ class Verdict:
     chance: float | None = None
     agreement: float | None = None
     kept: float | None = None
-    telling: float | None = None
+    chance_apart: float | None = None
 
     @property
     def adopted(self) -> bool:
@@ -299,7 +299,7 @@ def judge(
     agreement: float | None = None,
     kept: float | None = None,
     gains: NDArray[np.float64] | None = None,
-    telling: float | None = None,
+    chance_apart: float | None = None,
 ) -> Verdict:
     """Compare two models by their scores on the same regions.
 
@@ -319,7 +319,7 @@ def judge(
         New less old probability of what was painted, by which chance is judged: it tells
         small gains from none sooner than answers do. Strokes of random classes turn the
         sign of each at random, as the test supposes. Without it, of the scores.
-    telling : float, optional
+    chance_apart : float, optional
         Of strokes that a model learned from which knew nothing before: how likely they were told
         apart as well if their classes meant nothing
         (:func:`~unet_studio.training.consistency.chance_of_telling_apart`).
@@ -333,12 +333,12 @@ def judge(
             regions=0,
             agreement=agreement,
             kept=kept,
-            telling=telling,
+            chance_apart=chance_apart,
         )
     before, after = (np.array([s[kinds == k].mean() for k in painted]) for s in (old, new))
     chance = sign_test(new - old if gains is None else gains)
     finding, why = _finding(before, after, chance, agreement, kept)
-    if finding == "better" and telling is not None and telling > _MEANINGLESS:
+    if finding == "better" and chance_apart is not None and chance_apart > _MEANINGLESS:
         finding = "too little to judge"
         why = "Strokes of different classes look too much alike, so the gain may be chance"
     shown = (
@@ -347,7 +347,7 @@ def judge(
     )
     return Verdict(
         finding, f"{why}: {shown} ({count} regions).", float(before.mean()), float(after.mean()),
-        count, chance, agreement, kept, telling,
+        count, chance, agreement, kept, chance_apart,
     )  # fmt: skip
 
 

@@ -37,11 +37,11 @@ def test_a_clear_gain_is_better():
 def test_a_gain_from_strokes_that_look_alike_proves_nothing():
     """Of random classes, too, one in fifty gains; but other strokes do not tell them apart."""
     gain = (np.full(12, 0.4), np.full(12, 0.9), KINDS)
-    alike = judge(*gain, telling=0.3)
+    alike = judge(*gain, chance_apart=0.3)
     assert alike.finding == "too little to judge"
     assert "look too much alike" in alike.reason
-    assert judge(*gain, telling=0.001).finding == "better"
-    assert judge(gain[1], gain[0], KINDS, telling=0.3).finding == "worse"
+    assert judge(*gain, chance_apart=0.001).finding == "better"
+    assert judge(gain[1], gain[0], KINDS, chance_apart=0.3).finding == "worse"
 
 
 def test_a_loss_is_worse_and_so_is_no_change():

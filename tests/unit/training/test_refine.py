@@ -187,7 +187,7 @@ def test_a_new_last_layer_finds_another_thing(pictures, model_file):
     assert result.model.card.classes == ("ground",)
     assert dice(result.model, image, ~truth) > 0.75
     assert result.verdict.agreement is None  # there is nothing to remember
-    assert result.verdict.telling < 0.1
+    assert result.verdict.chance_apart < 0.1
 
 
 def test_strokes_of_random_classes_are_seen_to_mean_nothing(pictures, model_file):
@@ -200,7 +200,7 @@ def test_strokes_of_random_classes_are_seen_to_mean_nothing(pictures, model_file
     verdict = refine(
         image, random, load_model(str(model_file)), classes=("ground",), steps=10, **QUICK
     ).verdict
-    assert verdict.telling > 0.1
+    assert verdict.chance_apart > 0.1
     assert not verdict.adopted
 
 
@@ -320,7 +320,7 @@ def test_a_better_model_from_strokes_on_errors_alone_is_adopted_and_a_poisoned_o
     assert verdict.regions >= 6
     assert verdict.kept > 0.65
     assert verdict.finding == "better"
-    assert verdict.telling is None  # the old model's word is asked instead
+    assert verdict.chance_apart is None  # the old model's word is asked instead
     rng = np.random.default_rng(0)
     for frame in painted:
         strokes, count = ndimage.label(frame > 0)
