@@ -38,6 +38,10 @@ _ANYWHERE = 0.5
 # strokes do, and most crops are from where nobody painted (measured there, too).
 _GUESS = 5.0
 _GUESSED_ANYWHERE = 0.75
+# Strokes lie on errors, and where what was painted looks like what was not, who guesses by looks
+# is sure of hardly anything, and wrong of most: below such a certainty a guess soon counts less,
+# and who has little to go by learns more slowly (measured there, too).
+_SURE_ENOUGH, _DROP = 0.6, 3
 
 
 def make_lessons(
@@ -66,8 +70,9 @@ def make_lessons(
     lessons = Lessons(
         taught.sampler(),
         crops_per_step(crop, settings),
-        trust=settings.trust * (_WORD_NEAR if course.knows else _GUESS),
-        trust_far=settings.trust * (_WORD_FAR if course.knows else _GUESS),
+        trust=settings.trust * (_WORD_NEAR if course.knows else _GUESS * taught.heed),
+        trust_far=settings.trust * _WORD_FAR,
+        haste=taught.heed,
     )
     if settings.rehearse and course.knows:
         images = rehearsal_images(card)
@@ -86,7 +91,9 @@ def make_lessons(
 
     def last_third(network: nn.Module) -> CropSampler:
         judgement.early(network)
-        return taught.everything()
+        sampler = taught.everything()
+        lessons.trust = settings.trust * _GUESS * taught.heed
+        return sampler
 
     # What knows the kind of thing gains nothing by it (benchmarks/results/refine.md).
     if course.split.judging and not course.split.choosing and not course.knows:
@@ -110,6 +117,7 @@ class _Taught:
         self._held = course.split.held_back
         self._newest = [e.annotations for e in course.exercises]
         self.chance_apart: float | None = None
+        self.heed = 1.0  # how much of its weight a guess has
         self._exercises = self._guessed(course.training, course.exercises)
 
     def sampler(self) -> CropSampler:
@@ -162,6 +170,8 @@ class _Taught:
         guessed = first_guess(exercises, count, settings.seed, self._check, every)
         if every is not None:
             self.chance_apart = guessed.chance
+        if guessed.certainty is not None:
+            self.heed = min(1.0, guessed.certainty / _SURE_ENOUGH) ** _DROP
         return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
 
 

@@ -94,10 +94,14 @@ class Guessed:
         How likely strokes were told apart as well if their classes meant nothing
         (:func:`~unet_studio.training.consistency.chance_of_telling_apart`); None where nothing
         was guessed, or nobody asked.
+    certainty : float or None
+        How sure those who guessed were on average, before their guess was sharpened, range
+        [0, 1]: 0 is as good as drawing lots. None where nothing was guessed.
     """
 
     guesses: tuple[Guess | None, ...]
     chance: float | None = None
+    certainty: float | None = None
 
 
 def first_guess(
@@ -144,15 +148,23 @@ def first_guess(
     planes: list[dict[tuple[int, ...], list[tuple[tuple[int, int], NDArray[np.float16]]]]] = [
         {} for _ in exercises
     ]
+    sure: list[NDArray[np.float32]] = []
     for number, (frame, start, stop), coarse in parts:
         check()
         pixels = coarse.reshape(-1, coarse.shape[-1]).astype(np.float32)
         votes = np.mean([v.probabilities(pixels) for v in voters], axis=0)
+        sure.append(votes.max(axis=1))
         plane = _sharpened(votes).reshape(*coarse.shape[:2], count).transpose(2, 0, 1)
         fine = plane.repeat(EVERY, 1).repeat(EVERY, 2)
         fine = fine[:, : stop[0] - start[0], : stop[1] - start[1]]
         planes[number].setdefault(frame, []).append((start, fine.astype(np.float16)))
-    return Guessed(tuple(Guess(found, count) if found else None for found in planes), chance)
+    guesses = tuple(Guess(found, count) if found else None for found in planes)
+    return Guessed(guesses, chance, _certainty(np.concatenate(sure), len(set(strokes.kinds))))
+
+
+def _certainty(sure: NDArray[np.float32], kinds: int) -> float:
+    """Return the mean probability of the likeliest of so many classes, as 0 (by lots) to 1."""
+    return (kinds * float(sure.mean(dtype=np.float64)) - 1) / (kinds - 1)
 
 
 def _sharpened(votes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -38,7 +38,7 @@ _TIMED_STEPS = 5
 _WARM_UP = 5
 _OVERTIME = 1.15
 _NEW_HEAD_SHARE = 10.0
-# Under a new last layer all others have a new task, and learn so many times quicker than to
+# Under a new last layer all others have a new task, and learn up to so many times quicker than to
 # correct what they do (measured in benchmarks/results/refine.md).
 _NEW_TASK = 3.0
 # An encoder that has to see other things than before learns at least at this rate.
@@ -214,7 +214,8 @@ class _Loop:
                 share = max(share, _LEARNING_SHARE)
             groups.append({"params": self.encoder, "share": share})
         if self.new_head:
-            groups = [{**group, "share": _NEW_TASK * group["share"]} for group in groups]
+            quicker = 1 + (_NEW_TASK - 1) * self.lessons.haste
+            groups = [{**group, "share": quicker * group["share"]} for group in groups]
         return AdamW(groups, self.settings.rate, weight_decay=1e-4)
 
     def _calibrate(self) -> None:

@@ -29,6 +29,9 @@ class Lessons:
         batch's guess.
     trust_far : float
         The same on crops in which nothing at all was painted.
+    haste : float
+        How much of the speed-up that a new last layer brings to all others is taken, range
+        [0, 1].
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool
@@ -51,6 +54,7 @@ class Lessons:
     rehearsal: Callable[[int], torch.Tensor] | None = None
     trust: float = 0.0
     trust_far: float = 0.0
+    haste: float = 1.0
     score: Callable[[nn.Module], float] | None = None
     chooses: bool = False
     keeps: Callable[[nn.Module], float | None] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from support import scenes
 from unet_studio.events import CancelToken
 from unet_studio.images.volume import as_volume
 from unet_studio.models.model import load_model
+from unet_studio.training import curriculum
 from unet_studio.training.annotations import annotations_on
 from unet_studio.training.course import Judgement, prepare_course
 from unet_studio.training.curriculum import make_lessons
@@ -38,6 +41,22 @@ def test_in_the_last_third_nothing_is_held_back(pictures):
     sampler = lessons.last_third(course.base.network)
     assert pixels(sampler) == np.count_nonzero(painted)
     assert sampler.exercises[0].guess is not lessons.sampler.exercises[0].guess
+
+
+def test_a_guess_that_is_not_sure_is_heeded_less(pictures, monkeypatch):
+    image, _, painted = pictures
+    guess, certainties = curriculum.first_guess, [0.3, 0.9]
+
+    def unsure(*args):
+        return replace(guess(*args), certainty=certainties.pop(0))
+
+    sure, _ = lessons_of(image, painted)
+    monkeypatch.setattr(curriculum, "first_guess", unsure)
+    lessons, course = lessons_of(image, painted)
+    assert lessons.haste < 0.2 < sure.haste == 1
+    assert 0 < lessons.trust < 0.2 * sure.trust
+    lessons.last_third(course.base.network)  # with more strokes it is surer
+    assert lessons.trust == sure.trust
 
 
 def test_crops_from_anywhere_are_from_where_something_was_guessed():

@@ -135,6 +135,17 @@ def test_where_nothing_was_guessed_nothing_is_said():
     assert has_said(foreground).tolist() == [[[False, True]]]
 
 
+def test_what_looks_alike_is_guessed_with_little_certainty(exercises):
+    noise = np.random.default_rng(0).integers(0, 255, (120, 120)).astype(np.uint8)
+    painted = np.zeros(noise.shape, np.uint8)
+    painted[10:110:10, 10:30], painted[15:110:10, 60:80] = 1, 2
+    volume = as_volume(noise, "YX")
+    exercise = open_exercise(volume, annotations_on(volume, painted), new_model("unet-tiny").card)
+    alike, clear = (first_guess(e, 2).certainty for e in ([exercise], exercises))
+    assert 0 <= alike < 0.45
+    assert 0.7 < clear <= 1
+
+
 def test_one_class_alone_gives_no_guess(exercises):
     (exercise,) = exercises
     only = exercise.annotations.values == 2
@@ -142,3 +153,4 @@ def test_one_class_alone_gives_no_guess(exercises):
     found = first_guess([one], 2)
     assert found.guesses == (None,)
     assert found.chance is None
+    assert found.certainty is None
