@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from unet_studio.training.annotations import Annotations
     from unet_studio.training.course import Course, Judgement
     from unet_studio.training.exercises import Exercise
+    from unet_studio.training.first_guess import Guess
 
 # While training, held-back regions are seen with less around them: it is quicker.
 _GLANCE_HALO = 32
@@ -42,6 +44,9 @@ _GUESSED_ANYWHERE = 0.75
 # is sure of hardly anything, and wrong of most: below such a certainty a guess soon counts less,
 # and who has little to go by learns more slowly (measured there, too).
 _SURE_ENOUGH, _DROP = 0.6, 3
+# Of strokes as much shows the thing as does not, of an image most often less than a third: without
+# that, too much is found (measured there, too).
+_IN_STROKES, _IN_IMAGES = 0.5, 0.3
 
 
 def make_lessons(
@@ -73,6 +78,7 @@ def make_lessons(
         trust=settings.trust * (_WORD_NEAR if course.knows else _GUESS * taught.heed),
         trust_far=settings.trust * _WORD_FAR,
         haste=taught.heed,
+        surplus=taught.surplus,
     )
     if settings.rehearse and course.knows:
         images = rehearsal_images(card)
@@ -93,6 +99,7 @@ def make_lessons(
         judgement.early(network)
         sampler = taught.everything()
         lessons.trust = settings.trust * _GUESS * taught.heed
+        lessons.surplus = taught.surplus
         return sampler
 
     # What knows the kind of thing gains nothing by it (benchmarks/results/refine.md).
@@ -118,6 +125,7 @@ class _Taught:
         self._newest = [e.annotations for e in course.exercises]
         self.chance_apart: float | None = None
         self.heed = 1.0  # how much of its weight a guess has
+        self.surplus = 0.0
         self._exercises = self._guessed(course.training, course.exercises)
 
     def sampler(self) -> CropSampler:
@@ -172,7 +180,19 @@ class _Taught:
             self.chance_apart = guessed.chance
         if guessed.certainty is not None:
             self.heed = min(1.0, guessed.certainty / _SURE_ENOUGH) ** _DROP
+            self.surplus = _surplus(every or exercises, guessed.guesses)
         return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
+
+
+def _surplus(exercises: Sequence[Exercise], guesses: Sequence[Guess | None]) -> float:
+    """Return the logarithm of how many times likelier the thing is in strokes than in images.
+
+    Less, the more was painted: who paints everything shows how much of it there is.
+    """
+    painted = sum(len(e.annotations) for e in exercises)
+    seen = sum(math.prod(shape) for g in guesses if g for _, _, shape in g.parts)
+    odds = [math.log(share / (1 - share)) for share in (_IN_STROKES, _IN_IMAGES)]
+    return (odds[0] - odds[1]) * max(0.0, 1 - painted / max(seen, 1))
 
 
 def _keeper(

@@ -20,6 +20,7 @@ from unet_studio.training.optimiser import AdamW
 from unet_studio.training.parts import encoder_parameters, head_parameters
 from unet_studio.training.retarget import NEW_HEAD
 from unet_studio.training.sparse_loss import (
+    as_painted,
     contradicted,
     guess_loss,
     rehearsal_loss,
@@ -278,9 +279,10 @@ class _Loop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_wide):
             logits = self.network(images)
         known = batch.known.to(self.device)
-        loss = sparse_loss(logits[:count], batch.values.to(self.device), known, kind)
+        own = as_painted(logits[:count], self.lessons.surplus, kind)
+        loss = sparse_loss(own, batch.values.to(self.device), known, kind)
         if self.lessons.trust > 0:
-            loss = loss + self._trusted(logits[:count], images[:count], known, batch)
+            loss = loss + self._trusted(own, images[:count], known, batch)
         if rehearsed is not None and self.teacher is not None:
             with torch.no_grad():
                 before = self.teacher(rehearsed)

@@ -32,6 +32,9 @@ class Lessons:
     haste : float
         How much of the speed-up that a new last layer brings to all others is taken, range
         [0, 1].
+    surplus : float
+        Logarithm of how many times likelier all but the background is in what is learned from
+        than in the images.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool
@@ -55,6 +58,7 @@ class Lessons:
     trust: float = 0.0
     trust_far: float = 0.0
     haste: float = 1.0
+    surplus: float = 0.0
     score: Callable[[nn.Module], float] | None = None
     chooses: bool = False
     keeps: Callable[[nn.Module], float | None] | None = None

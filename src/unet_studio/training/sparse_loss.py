@@ -82,6 +82,30 @@ def _classes(logits: torch.Tensor, values: torch.Tensor, known: torch.Tensor) ->
     return loss + 1.0 - ((2.0 * overlap + 1.0) / (total + 1.0))[painted].mean()
 
 
+def as_painted(logits: torch.Tensor, surplus: float, representation: str) -> torch.Tensor:
+    """Return logits as they are where more of the thing is seen than there is of it in images.
+
+    What is learned from has as much of one class as of the other, and a network that learns
+    from it finds too much of what is rare. To compare these logits instead of its own makes it
+    say of images what it should (logit adjustment: Menon et al. 2021, arXiv:2007.07314).
+
+    Parameters
+    ----------
+    logits : tensor of float, axes (N, C, [Z,] Y, X)
+    surplus : float
+        Logarithm of how many times likelier all but the background is where one learns.
+    representation : {"binary", "classes", "objects"}
+    """
+    if not surplus:
+        return logits
+    shift = logits.new_zeros((1, logits.shape[1], *(1,) * (logits.ndim - 2)), dtype=torch.float32)
+    if representation == "classes":
+        shift[:, 1:] = surplus
+    else:
+        shift[:, 0] = surplus  # boundary and distance are of what is found
+    return logits.float() + shift
+
+
 def rehearsal_loss(
     logits: torch.Tensor, before: torch.Tensor, picked: torch.Tensor, representation: str
 ) -> torch.Tensor:

@@ -59,6 +59,17 @@ def test_a_guess_that_is_not_sure_is_heeded_less(pictures, monkeypatch):
     assert lessons.trust == sure.trust
 
 
+def test_strokes_show_more_of_the_thing_than_images_do(pictures, model_file):
+    image, truth, painted = pictures
+    lessons, course = lessons_of(image, painted)
+    assert 0.5 < lessons.surplus < np.log(0.7 / 0.3)
+    lessons.last_third(course.base.network)
+    assert 0.5 < lessons.surplus < np.log(0.7 / 0.3)
+    # Who paints everything, or a model that knew it before, needs no such allowance.
+    assert lessons_of(image, np.where(truth, 2, 1))[0].surplus == 0
+    assert lessons_of(image, painted, str(model_file))[0].surplus == 0
+
+
 def test_crops_from_anywhere_are_from_where_something_was_guessed():
     """Of a large image that is the surroundings of strokes: the rest has nothing to teach."""
     image, truth = scenes.scene(1, 1024)
