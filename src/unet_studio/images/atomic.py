@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -168,13 +169,13 @@ def _partial_name(target: Path) -> Path:
 
 
 def _sync_tree(folder: Path) -> None:
-    tree = [(Path(parent), names) for parent, _, names in os.walk(folder)]
-    # Flushed one by one, each file waits for the disk's journal; together they wait for it once.
+    folders = []
+    # Flushed one by one, each file waits for the disk's journal; eight share a wait.
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE, "unet-studio-flush") as pool:
-        for _ in pool.map(_sync_file, [parent / name for parent, names in tree for name in names]):
-            pass
-        for _ in pool.map(sync_folder, [parent for parent, _ in tree]):
-            pass
+        for parent, _, names in os.walk(folder):
+            folders.append(Path(parent))
+            deque(pool.map(_sync_file, [folders[-1] / name for name in names]), maxlen=0)
+        deque(pool.map(sync_folder, folders), maxlen=0)
 
 
 def _sync_file(path: Path) -> None:

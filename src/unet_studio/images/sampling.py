@@ -28,7 +28,7 @@ from unet_studio.recipe import Normalisation
 _WHOLE_LIMIT = 2**24
 _BLOCK_EDGE = 256
 _BLOCKS = 96
-_READERS = 8  # threads: most of the time goes into unpacking chunks
+_READERS = 4  # threads: most of the time goes into unpacking chunks
 # Where those blocks miss the signal, all is read in pieces of this size, and
 # about so many values of each channel are kept.
 _SEARCH_EDGES = {"T": 1, "Z": 8, "Y": 1024, "X": 1024}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from unet_studio.training.annotations import Annotations
     from unet_studio.training.course import Course, Judgement
     from unet_studio.training.exercises import Exercise
-    from unet_studio.training.first_guess import Guess
 
 # While training, held-back regions are seen with less around them: it is quicker.
 _GLANCE_HALO = 32
@@ -42,10 +41,10 @@ _GUESS = 5.0
 _GUESSED_ANYWHERE = 0.75
 # Strokes lie on errors, and where what was painted looks like what was not, who guesses by looks
 # is sure of hardly anything, and wrong of most: below such a certainty a guess soon counts less,
-# and who has little to go by learns more slowly (measured there, too).
+# and the network, with less to go by, starts to learn more slowly (measured there, too).
 _SURE_ENOUGH, _DROP = 0.6, 3
-# Of strokes as much shows the thing as does not, of an image most often less than a third: without
-# that, too much is found (measured there, too).
+# About as many strokes show a thing as do not, but of most images it is less than a third: without
+# that, too much is found (measured there, too; for one thing and its background alone).
 _IN_STROKES, _IN_IMAGES = 0.5, 0.3
 
 
@@ -75,11 +74,16 @@ def make_lessons(
     lessons = Lessons(
         taught.sampler(),
         crops_per_step(crop, settings),
-        trust=settings.trust * (_WORD_NEAR if course.knows else _GUESS * taught.heed),
+        trust=settings.trust * _WORD_NEAR,
         trust_far=settings.trust * _WORD_FAR,
         haste=taught.heed,
-        surplus=taught.surplus,
     )
+
+    def weigh() -> None:
+        if not course.knows:
+            lessons.trust, lessons.surplus = settings.trust * _GUESS * taught.heed, taught.surplus
+
+    weigh()
     if settings.rehearse and course.knows:
         images = rehearsal_images(card)
         if images:
@@ -92,15 +96,21 @@ def make_lessons(
         lessons.chooses = bool(course.split.choosing)
     if course.knows:
         lessons.keeps = _keeper(course, check)
-    if latest is not None:
-        lessons.refresh = taught.refresh
+
+    def refresh() -> CropSampler | None:
+        sampler = taught.refresh()
+        if sampler is not None:
+            weigh()
+        return sampler
 
     def last_third(network: nn.Module) -> CropSampler:
         judgement.early(network)
         sampler = taught.everything()
-        lessons.trust = settings.trust * _GUESS * taught.heed
-        lessons.surplus = taught.surplus
+        weigh()
         return sampler
+
+    if latest is not None:
+        lessons.refresh = refresh
 
     # What knows the kind of thing gains nothing by it (benchmarks/results/refine.md).
     if course.split.judging and not course.split.choosing and not course.knows:
@@ -125,8 +135,28 @@ class _Taught:
         self._newest = [e.annotations for e in course.exercises]
         self.chance_apart: float | None = None
         self.heed = 1.0  # how much of its weight a guess has
-        self.surplus = 0.0
         self._exercises = self._guessed(course.training, course.exercises)
+
+    @property
+    def surplus(self) -> float:
+        """Log-odds of the thing in what is learned from, less those in images.
+
+        Less, the more was painted: who paints everything shows how much of it there is.
+        """
+        card = self._course.base.card
+        if card.representation == "classes" and card.out_channels != 2:
+            return 0.0
+        painted = seen = 0
+        for exercise, newest in zip(self._exercises, self._newest, strict=True):
+            for frame, start, shape in exercise.guess.parts if exercise.guess else ():
+                offset = newest.places - (*frame, *start)
+                inside = (offset >= 0) & (offset < (*(1 for _ in frame), *shape))
+                painted += int(inside.all(axis=1).sum())
+                seen += math.prod(shape)
+        if not seen:
+            return 0.0
+        odds = [math.log(share / (1 - share)) for share in (_IN_STROKES, _IN_IMAGES)]
+        return (odds[0] - odds[1]) * (1 - painted / seen)
 
     def sampler(self) -> CropSampler:
         """Return what draws crops."""
@@ -170,6 +200,7 @@ class _Taught:
 
         With ``every``, what is held back included, it is also seen whether classes mean anything.
         """
+        self.heed = 1.0
         course = self._course
         card, settings = course.base.card, course.settings
         if course.knows or card.ndim != 2 or not settings.trust:
@@ -180,19 +211,7 @@ class _Taught:
             self.chance_apart = guessed.chance
         if guessed.certainty is not None:
             self.heed = min(1.0, guessed.certainty / _SURE_ENOUGH) ** _DROP
-            self.surplus = _surplus(every or exercises, guessed.guesses)
         return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
-
-
-def _surplus(exercises: Sequence[Exercise], guesses: Sequence[Guess | None]) -> float:
-    """Return the logarithm of how many times likelier the thing is in strokes than in images.
-
-    Less, the more was painted: who paints everything shows how much of it there is.
-    """
-    painted = sum(len(e.annotations) for e in exercises)
-    seen = sum(math.prod(shape) for g in guesses if g for _, _, shape in g.parts)
-    odds = [math.log(share / (1 - share)) for share in (_IN_STROKES, _IN_IMAGES)]
-    return (odds[0] - odds[1]) * max(0.0, 1 - painted / max(seen, 1))
 
 
 def _keeper(

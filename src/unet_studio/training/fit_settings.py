@@ -20,8 +20,8 @@ class FitSettings(BaseModel):
     crop : int
         Edge of the crops, in pixels (3D: along Y and X).
     rate : float
-        Peak learning rate of decoder and head. Under a new last layer all others learn three
-        times as quickly, and it learns ten times as quickly as they.
+        Peak learning rate of decoder and head. Under a new last layer all others learn up to
+        three times as quickly, and it learns ten times as quickly as they.
     encoder_share : float
         Learning rate of the encoder, relative to ``rate``.
     frozen_share : float

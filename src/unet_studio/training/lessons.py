@@ -31,10 +31,9 @@ class Lessons:
         The same on crops in which nothing at all was painted.
     haste : float
         How much of the speed-up that a new last layer brings to all others is taken, range
-        [0, 1].
+        [0, 1], as it is at the start.
     surplus : float
-        Logarithm of how many times likelier all but the background is in what is learned from
-        than in the images.
+        Log-odds of all but the background in what is learned from, less those in the images.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool

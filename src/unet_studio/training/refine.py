@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from unet_studio.images.volume import Volume
     from unet_studio.training.exercises import Exercise
+    from unet_studio.training.lessons import Lessons
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def refine_steps(
     network = copy.deepcopy(base.network)
     network.load_state_dict(weights)
     network.eval().requires_grad_(False)
-    record = _record(course, fitted, verdict, began)
+    record = _record(course, fitted, lessons, verdict, began)
     if fitted.judged_early:
         record["refined"]["kept"] = "last" if weights is fitted.weights else "judged"
     return Refined(
@@ -289,7 +290,9 @@ def _check_base(base: Model) -> None:
         )
 
 
-def _record(course: Course, fitted: Fitted, verdict: Verdict, began: str) -> dict[str, Any]:
+def _record(
+    course: Course, fitted: Fitted, lessons: Lessons, verdict: Verdict, began: str
+) -> dict[str, Any]:
     split = course.split
     regions = sum(len(find_regions(a, course.base.card.ndim)) for a in split.training)
     return {
@@ -314,6 +317,8 @@ def _record(course: Course, fitted: Fitted, verdict: Verdict, began: str) -> dic
             "judged_early": fitted.judged_early,
             "precision": "bfloat16" if fitted.half_wide else "float32",
             "guessed": not course.knows and course.base.card.ndim == 2,
+            "trust": round(lessons.trust, 3),
+            "surplus": round(lessons.surplus, 3),
             "from": course.base.card.name,
             "verdict": verdict.as_dict(),
             "device": str(course.device),

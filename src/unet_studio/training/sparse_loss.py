@@ -83,26 +83,29 @@ def _classes(logits: torch.Tensor, values: torch.Tensor, known: torch.Tensor) ->
 
 
 def as_painted(logits: torch.Tensor, surplus: float, representation: str) -> torch.Tensor:
-    """Return logits as they are where more of the thing is seen than there is of it in images.
+    """Return logits as they would be if there were as much of a thing as was painted of it.
 
-    What is learned from has as much of one class as of the other, and a network that learns
-    from it finds too much of what is rare. To compare these logits instead of its own makes it
-    say of images what it should (logit adjustment: Menon et al. 2021, arXiv:2007.07314).
+    What is learned from has about as much of a thing as of the background, and a network that
+    learns from it finds too much of what is rare. Compare these logits instead of its own, and
+    its own are right for images (logit adjustment: Menon et al. 2021, arXiv:2007.07314).
 
     Parameters
     ----------
     logits : tensor of float, axes (N, C, [Z,] Y, X)
     surplus : float
-        Logarithm of how many times likelier all but the background is where one learns.
+        Log-odds of all but the background in what is learned from, less those in images.
     representation : {"binary", "classes", "objects"}
+
+    Returns
+    -------
+    tensor of float32, same axes
+        Of objects boundary and distance stay as they are.
     """
     if not surplus:
         return logits
     shift = logits.new_zeros((1, logits.shape[1], *(1,) * (logits.ndim - 2)), dtype=torch.float32)
-    if representation == "classes":
-        shift[:, 1:] = surplus
-    else:
-        shift[:, 0] = surplus  # boundary and distance are of what is found
+    things = slice(1, None) if representation == "classes" else slice(0, 1)
+    shift[:, things] = surplus
     return logits.float() + shift
 
 

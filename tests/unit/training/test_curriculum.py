@@ -9,23 +9,24 @@ import pytest
 import torch
 
 from support import scenes
-from unet_studio.events import CancelToken
+from unet_studio.events import CancelToken, drain
 from unet_studio.images.volume import as_volume
 from unet_studio.models.model import load_model
 from unet_studio.training import curriculum
 from unet_studio.training.annotations import annotations_on
 from unet_studio.training.course import Judgement, prepare_course
 from unet_studio.training.curriculum import make_lessons
+from unet_studio.training.fit import fit_steps
 from unet_studio.training.fit_settings import FitSettings
+from unet_studio.training.retarget import retarget
 
 
 def lessons_of(image, painted, base="random:unet-tiny", latest=None):
     volume = as_volume(image, "TYX")
     pairs = [(volume, annotations_on(volume, painted, mode="classes"))]
     settings = FitSettings(steps=6, crop=32, batch=2)
-    course = prepare_course(
-        pairs, load_model(base), settings, torch.device("cpu"), None, lambda: None
-    )
+    model = load_model(base) if isinstance(base, str) else base
+    course = prepare_course(pairs, model, settings, torch.device("cpu"), None, lambda: None)
     lessons = make_lessons(course, Judgement(course, CancelToken()), latest)
     return lessons, course
 
@@ -59,15 +60,46 @@ def test_a_guess_that_is_not_sure_is_heeded_less(pictures, monkeypatch):
     assert lessons.trust == sure.trust
 
 
+def test_under_a_new_last_layer_the_rest_learns_up_to_three_times_as_quickly(pictures, model_file):
+    image, _, painted = pictures
+    lessons, _ = lessons_of(image, painted)
+    base = retarget(load_model(str(model_file)), ["thing"])
+    before = base.network.state_dict()
+    moved = []
+    for lessons.haste in (0.0, 1.0):
+        steps = fit_steps(
+            base.network, base.card, lessons, FitSettings(steps=1), torch.device("cpu")
+        )
+        after = drain(steps).weights
+        # Of the first step of Adam that is the rate.
+        moved.append(max(float((after[n] - v).abs().max()) for n, v in before.items()
+                         if n.startswith("up.")))  # fmt: skip
+    assert moved[1] == pytest.approx(3 * moved[0], rel=0.01)
+
+
 def test_strokes_show_more_of_the_thing_than_images_do(pictures, model_file):
-    image, truth, painted = pictures
-    lessons, course = lessons_of(image, painted)
-    assert 0.5 < lessons.surplus < np.log(0.7 / 0.3)
-    lessons.last_third(course.base.network)
-    assert 0.5 < lessons.surplus < np.log(0.7 / 0.3)
-    # Who paints everything, or a model that knew it before, needs no such allowance.
-    assert lessons_of(image, np.where(truth, 2, 1))[0].surplus == 0
+    image, _, painted = pictures
+    sparse = lessons_of(image, painted)[0].surplus
+    assert 0.5 < sparse < np.log(0.7 / 0.3)
+    # A model that knew it before needs no such allowance, and of several things nobody knows.
     assert lessons_of(image, painted, str(model_file))[0].surplus == 0
+    tissues = retarget(load_model(str(model_file)), ["background", "a", "b"])
+    assert lessons_of(image, painted, tissues)[0].surplus == 0
+    two = retarget(load_model(str(model_file)), ["background", "a"])
+    assert lessons_of(image, painted, two)[0].surplus == sparse
+
+
+def test_who_paints_everything_shows_how_much_of_the_thing_there_is(pictures):
+    image, truth, painted = pictures
+    assert lessons_of(image, np.where(truth, 2, 1))[0].surplus == 0
+    large, there = scenes.scene(1, 800)  # guessed at in parts that overlap
+    assert lessons_of(large, np.where(there, 2, 1))[0].surplus == 0
+    waiting = []
+    lessons, _ = lessons_of(image, painted, latest=lambda: [waiting.pop()] if waiting else None)
+    assert lessons.surplus > 0.5
+    waiting.append(annotations_on(as_volume(image, "TYX"), np.where(truth, 2, 1), mode="classes"))
+    lessons.refresh()
+    assert lessons.surplus == 0
 
 
 def test_crops_from_anywhere_are_from_where_something_was_guessed():
