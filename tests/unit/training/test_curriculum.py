@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +76,24 @@ def test_under_a_new_last_layer_the_rest_learns_up_to_three_times_as_quickly(pic
         moved.append(max(float((after[n] - v).abs().max()) for n, v in before.items()
                          if n.startswith("up.")))  # fmt: skip
     assert moved[1] == pytest.approx(3 * moved[0], rel=0.01)
+
+
+def test_less_is_found_where_strokes_show_more_than_there_is(pictures):
+    image, _, painted = pictures
+    lessons, course = lessons_of(image, painted)
+    crop = torch.from_numpy(course.exercises[0].image((0,), (0, 0), (64, 64)))[None]
+    found = []
+    for lessons.surplus in (0.0, 4.0):
+        network = copy.deepcopy(course.base.network)
+        settings = FitSettings(steps=20, rate=3e-3)
+        network.load_state_dict(
+            drain(
+                fit_steps(network, course.base.card, lessons, settings, course.device, fresh=True)
+            ).weights
+        )
+        with torch.no_grad():
+            found.append(float(network.eval()(crop)[:, 0].mean()))
+    assert found[1] < found[0] - 1
 
 
 def test_strokes_show_more_of_the_thing_than_images_do(pictures, model_file):
