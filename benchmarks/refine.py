@@ -5,7 +5,7 @@
 
 A simulated annotator paints at most ten strokes of 3 to 5 pixels width per round, in the
 largest errors of the model at hand (``annotator.py``). Each round starts from the base
-model with all strokes. The same strokes train scikit-image's trainable segmentation
+model with all strokes, and is told whose result the latest correct. The same strokes train scikit-image's trainable segmentation
 (multiscale features, a random forest with the options of its own example).
 Needs the dependency group ``benchmarks``. Every measurement is appended to the log at once.
 """
@@ -126,6 +126,7 @@ def run_domain(domain: Domain, args: argparse.Namespace) -> None:
         result = refine(
             [i.image for i, _ in used], [p for _, p in used], base, axes=used[0][0].axes,
             classes=domain.classes, steps=args.steps, seed=args.seed,
+            corrects=model if number > 1 else None,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         model = result.model

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from support.strokes import paint_both, settle, show_refine, stroke, train
+from unet_studio.models.files import read_card
 
 
 def weights_in(path):
@@ -172,3 +173,40 @@ def test_where_to_paint_next_moves_the_view_and_never_twice_to_one_place(open_re
     assert 0 <= float(tab.overlay.layer.data.min()) <= float(tab.overlay.layer.data.max()) <= 1
     tab.shown.setCurrentIndex(2)
     assert tab.overlay.layer is None
+
+
+def test_the_next_training_is_told_whose_result_was_painted_on(open_refine, qtbot):
+    viewer, tab, studio = open_refine()
+    tab.painting.paint.click()
+    layer = viewer.layers.selection.active
+    paint_both(layer)
+    settle(qtbot, tab)
+
+    def asked():
+        model = studio.header.value()
+        request = tab.requests.make(model, tab.training, None, tab.canvas(), tab._result)
+        return request.parent, request.corrects
+
+    def told(number):
+        return read_card(tab.desk.session.path(number)).training["refined"]["corrects"]
+
+    assert asked() == (0, None)
+    train(qtbot, tab)
+    assert asked() == (0, 1)  # the new result is on the screen, and nothing is decided yet
+    tab.card.keep_old.click()
+    assert asked() == (0, None)
+    tab.versions.list.setCurrentRow(0)
+    tab.versions.use.click()
+    assert asked() == (0, 1)
+    tab.training.start.setCurrentIndex(1)
+    assert asked() == (1, None)  # it knows what it found itself
+    tab.training.start.setCurrentIndex(0)
+
+    stroke(layer, 1, (6, 60))
+    settle(qtbot, tab)
+    train(qtbot, tab)
+    assert told(1) is None
+    assert told(2) == read_card(tab.desk.session.path(1)).name
+    tab.training.classes.setText("something else")
+    train(qtbot, tab)
+    assert told(3) is None  # what was found were other things

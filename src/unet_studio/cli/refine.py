@@ -33,6 +33,13 @@ def refine_command(
             "--model", "-m", help="Model to start from: a name, a path, or random:unet-slim."
         ),
     ] = "nuclei",
+    corrects: Annotated[
+        str | None,
+        typer.Option(
+            help="Model on whose result the latest strokes were painted, such as the last "
+            "refined one: what it finds where nobody painted is learned, too."
+        ),
+    ] = None,
     mode: Annotated[
         str,
         typer.Option(help="classes, or objects: every number from 2 on is an object of its own."),
@@ -90,6 +97,7 @@ def refine_command(
             images,
             labels,
             model,
+            corrects=corrects,
             axes=axes,
             mode=mode,
             classes=tuple(c.strip() for c in classes.split(",")) if classes else None,

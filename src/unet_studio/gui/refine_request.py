@@ -9,7 +9,7 @@ from unet_studio.errors import AnnotationError
 from unet_studio.gui.canvas import Canvas
 from unet_studio.gui.live_view import LiveView, visible_view
 from unet_studio.gui.refine_desk import RefineDesk, version_of
-from unet_studio.gui.refine_run import RefineRequest
+from unet_studio.gui.refine_run import RefineRequest, RefineResult
 from unet_studio.models.files import read_card, weights_hash
 from unet_studio.training.annotations import check_annotations
 
@@ -39,9 +39,12 @@ class Requests:
 
     def make(
         self, model: ModelChoice, training: TrainBox, channels: tuple[int, ...] | None,
-        shown: Canvas | None,
+        shown: Canvas | None, undecided: RefineResult | None = None,
     ) -> RefineRequest:  # fmt: skip
         """Fix everything that a refinement needs.
+
+        With ``undecided``, a result that is on the screen and neither adopted nor put aside, that
+        is what was painted on; else the chosen model's.
 
         Raises
         ------
@@ -61,10 +64,14 @@ class Requests:
         going_on = training.start.currentData() == "current"
         pairs = tuple((c.volume(), a) for c, a in used)
         self.learning = [c for c, _ in used]
+        parent = version if going_on else 0
+        seen = version
+        if undecided is not None and undecided.request.session.folder == session.folder:
+            seen = undecided.version.number
         number = 1 + max((v.number for v in session.versions), default=0)
         return RefineRequest(
-            pairs, session, entry.path, version if going_on else 0, classes, channels,
-            float(training.seconds.value()), model.device,
+            pairs, session, entry.path, parent, seen if seen != parent else None, classes,
+            channels, float(training.seconds.value()), model.device,
             f"{entry.name.split(' refined ')[0]} refined {number}",
             LiveView(entry.card), self.view(shown, entry.card),
         )  # fmt: skip

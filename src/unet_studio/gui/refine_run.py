@@ -43,6 +43,8 @@ class RefineRequest:
         Model file to begin the session with, if it is new.
     parent : int
         Version to start from; 0 is the base.
+    corrects : int or None
+        Version on whose result the latest strokes were painted, where it is not the parent.
     classes : tuple of str or None
         Of a new last layer.
     channels : tuple of int or None
@@ -59,6 +61,7 @@ class RefineRequest:
     session: Session
     base: Path
     parent: int
+    corrects: int | None
     classes: tuple[str, ...] | None
     channels: tuple[int, ...] | None
     seconds: float
@@ -205,6 +208,7 @@ def refine_job(
         step_back()
         from unet_studio.images.kept_blocks import keep_blocks
         from unet_studio.models.model import model_from_file
+        from unet_studio.training.accepted import same_kind
         from unet_studio.training.fit_settings import FitSettings
         from unet_studio.training.refine import refine_steps
         from unet_studio.training.retarget import retarget
@@ -216,11 +220,14 @@ def refine_job(
         base = session.load(request.parent)
         if request.classes is not None and request.classes != base.card.classes:
             base = retarget(base, request.classes)
+        corrects = None if request.corrects is None else session.load(request.corrects)
+        if corrects is not None and not same_kind(corrects.card, base.card):
+            corrects = None  # it found other classes than those that are wanted now
         pairs = tuple((keep_blocks(volume), painted) for volume, painted in request.pairs)
         refined = yield from refine_steps(
             pairs, base, FitSettings(seconds=request.seconds),
             channels=request.channels, device=request.device, name=request.name,
-            token=token, stop=stop, latest=latest, watch=request.live.watch,
+            corrects=corrects, token=token, stop=stop, latest=latest, watch=request.live.watch,
         )  # fmt: skip
         token.raise_if_cancelled()
         # On the disk before anybody hears of it: nothing finished is ever lost.

@@ -235,7 +235,9 @@ class RefineTab(QWidget):
         choice = self.painting.input.value()
         channels = None if choice is None else choice.channels
         try:
-            request = self.requests.make(model, self.training, channels, self.canvas())
+            request = self.requests.make(
+                model, self.training, channels, self.canvas(), self._result
+            )
         except (UNetStudioError, MemoryError) as error:
             return self._on_failure(str(error) or "There is not enough memory to train.")
         self._put_card_away()

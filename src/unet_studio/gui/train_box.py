@@ -47,8 +47,9 @@ class TrainBox(QGroupBox):
         self.start.addItem("Original model, all strokes", "base")
         self.start.addItem("Current version", "current")
         self.start.setToolTip(
-            "The original with all strokes keeps most of what it knew. Going on from the "
-            "current version is quicker after few new strokes."
+            "The original with all strokes keeps most of what it knew, and learns what the model "
+            "on whose result you painted finds where you did not paint. Going on from the current "
+            "version is quicker after few new strokes."
         )
         self.seconds = QSpinBox()
         self.seconds.setRange(5, _MOST_SECONDS)

@@ -43,6 +43,8 @@ class Course:
     device : torch.device
     fresh : bool
         The base's weights are random.
+    corrected : Model or None
+        Whose result was painted on.
     """
 
     base: Model
@@ -51,6 +53,7 @@ class Course:
     settings: FitSettings
     device: torch.device
     fresh: bool
+    corrected: Model | None = None
 
     @property
     def training(self) -> tuple[Exercise, ...]:
@@ -86,6 +89,7 @@ def prepare_course(
     device: torch.device,
     channels: Sequence[int] | None,
     check: Callable[[], None],
+    corrected: Model | None = None,
 ) -> Course:
     """Open the images and hold back what the result will be judged on.
 
@@ -98,6 +102,8 @@ def prepare_course(
     channels : sequence of int, optional
     check : callable
         Called between blocks that are read; may raise to stop.
+    corrected : Model, optional
+        Whose result was painted on, of the same kind as the base.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def prepare_course(
     """
     exercises = tuple(open_exercise(v, filled(a), base.card, channels, check) for v, a in pairs)
     split = split_annotations([e.annotations for e in exercises], reach(base.card), settings.seed)
-    return Course(base, exercises, split, settings, device, not base.card.trained)
+    return Course(base, exercises, split, settings, device, not base.card.trained, corrected)
 
 
 class Judgement:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from unet_studio.training.accepted import Answers, accepted, ask, blended
 from unet_studio.training.course import reach
 from unet_studio.training.crops import crop_edges, crops_per_step
 from unet_studio.training.first_guess import first_guess
@@ -21,9 +22,11 @@ from unet_studio.training.sampler import CropSampler
 if TYPE_CHECKING:
     from torch import nn
 
+    from unet_studio.models.model import Model
     from unet_studio.training.annotations import Annotations
     from unet_studio.training.course import Course, Judgement
     from unet_studio.training.exercises import Exercise
+    from unet_studio.training.surroundings import Guess
 
 # While training, held-back regions are seen with less around them: it is quicker.
 _GLANCE_HALO = 32
@@ -46,6 +49,8 @@ _SURE_ENOUGH, _DROP = 0.6, 3
 # About as many strokes show a thing as do not, but of most images it is less than a third: without
 # that, too much is found (measured there, too; for one thing and its background alone).
 _IN_STROKES, _IN_IMAGES = 0.5, 0.3
+# Of the time for training, to see what a corrected model finds.
+_ASKING = 0.1
 
 
 def make_lessons(
@@ -82,6 +87,8 @@ def make_lessons(
     def weigh() -> None:
         if not course.knows:
             lessons.trust, lessons.surplus = settings.trust * _GUESS * taught.heed, taught.surplus
+            # What was accepted is of images, not of strokes.
+            lessons.guess_surplus = taught.share_of_guess * taught.surplus
 
     weigh()
     if settings.rehearse and course.knows:
@@ -134,7 +141,13 @@ class _Taught:
         self._held = course.split.held_back
         self._newest = [e.annotations for e in course.exercises]
         self.chance_apart: float | None = None
-        self.heed = 1.0  # how much of its weight a guess has
+        self.heed = 1.0  # how much of its weight a guess has, or what was accepted
+        self.share_of_guess = 1.0  # the rest is what was accepted
+        self._guesses: Sequence[Guess | None] = ()
+        self._believed = 1.0  # how far guesses are
+        self._answers: Answers | None = None
+        if course.corrected is not None and course.settings.trust:
+            self._answers = _asked(course, course.corrected, check)
         self._exercises = self._guessed(course.training, course.exercises)
 
     @property
@@ -148,11 +161,11 @@ class _Taught:
             return 0.0
         painted = seen = 0
         for exercise, newest in zip(self._exercises, self._newest, strict=True):
-            for frame, start, shape in exercise.guess.parts if exercise.guess else ():
-                offset = newest.places - (*frame, *start)
-                inside = (offset >= 0) & (offset < (*(1 for _ in frame), *shape))
+            for part in exercise.guess.parts if exercise.guess else ():
+                offset = newest.places - (*part.frame, *part.start)
+                inside = (offset >= 0) & (offset < (*(1 for _ in part.frame), *part.shape))
                 painted += int(inside.all(axis=1).sum())
-                seen += math.prod(shape)
+                seen += math.prod(part.shape)
         if not seen:
             return 0.0
         odds = [math.log(share / (1 - share)) for share in (_IN_STROKES, _IN_IMAGES)]
@@ -165,17 +178,20 @@ class _Taught:
             (_ANYWHERE if course.knows else _GUESSED_ANYWHERE) if course.settings.trust else 0.0
         )
         card = course.base.card
-        return CropSampler(self._exercises, card, self._crop, self._generator, anywhere=share)
+        return CropSampler(
+            self._exercises, card, self._crop, self._generator, anywhere=share,
+            beyond=course.knows,
+        )  # fmt: skip
 
     def refresh(self) -> CropSampler | None:
         """Take up new strokes, those near held-back regions excepted; None if there are none."""
         if not self._look():
             return None
         halos = reach(self._course.base.card)
-        self._exercises = [
+        self._exercises = self._with_guesses([
             e.with_annotations(without(a, self._held, i, halos))
             for i, (e, a) in enumerate(zip(self._exercises, self._newest, strict=True))
-        ]
+        ])  # fmt: skip
         return self.sampler()
 
     def everything(self) -> CropSampler:
@@ -196,22 +212,38 @@ class _Taught:
     def _guessed(
         self, exercises: Sequence[Exercise], every: Sequence[Exercise] | None = None
     ) -> list[Exercise]:
-        """Add a first guess of what was not painted, if the base knows nothing of it.
+        """Add what was accepted, or a first guess of it if the base knows nothing of it.
 
         With ``every``, what is held back included, it is also seen whether classes mean anything.
         """
-        self.heed = 1.0
         course = self._course
         card, settings = course.base.card, course.settings
-        if course.knows or card.ndim != 2 or not settings.trust:
-            return list(exercises)
-        count = card.out_channels if card.representation == "classes" else 2
-        guessed = first_guess(exercises, count, settings.seed, self._check, every)
-        if every is not None:
-            self.chance_apart = guessed.chance
-        if guessed.certainty is not None:
-            self.heed = min(1.0, guessed.certainty / _SURE_ENOUGH) ** _DROP
-        return [replace(e, guess=g) for e, g in zip(exercises, guessed.guesses, strict=True)]
+        self._guesses, self._believed = (None,) * len(exercises), 1.0
+        if not course.knows and card.ndim == 2 and settings.trust:
+            count = card.out_channels if card.representation == "classes" else 2
+            guessed = first_guess(exercises, count, settings.seed, self._check, every)
+            if every is not None:
+                self.chance_apart = guessed.chance
+            if guessed.certainty is not None:
+                self._believed = min(1.0, guessed.certainty / _SURE_ENOUGH) ** _DROP
+            self._guesses = guessed.guesses
+        return self._with_guesses(exercises)
+
+    def _with_guesses(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        """Add what is guessed, or what of a corrected model's result strokes leave as it is."""
+        guesses, self.heed = list(self._guesses), self._believed
+        if self._answers is not None:
+            answers = accepted(self._answers, exercises, self._held, reach(self._course.base.card))
+            guesses, share = blended(guesses, answers, self._believed)
+            self.share_of_guess, self.heed = share, share * self._believed + 1 - share
+        return [replace(e, guess=g) for e, g in zip(exercises, guesses, strict=True)]
+
+
+def _asked(course: Course, corrected: Model, check: Callable[[], None] | None) -> Answers:
+    """Return what a corrected model finds, as far as there is time to look."""
+    settings = course.settings
+    limit = math.inf if settings.steps else _ASKING * settings.seconds
+    return ask(corrected, course.exercises, course.device, settings.seed, limit, check)
 
 
 def _keeper(

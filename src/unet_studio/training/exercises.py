@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unet_studio.inference.channels import ChannelMap
     from unet_studio.models.card import ModelCard
     from unet_studio.training.annotations import Annotations
-    from unet_studio.training.first_guess import Guess
+    from unet_studio.training.surroundings import Guess
 
 
 # Where intensities are deviations from a mean, so much of them is taken for 0 to 1.
@@ -39,7 +39,7 @@ class Exercise:
     ndim : {2, 3}
         Spatial dimensions of the network; the axes before them are frames.
     guess : Guess or None
-        What the surroundings of strokes are guessed to be.
+        What the surroundings of strokes are guessed, or were accepted, to be.
     stretched : bool
         Whether ``scaling`` stretches intensities to about 0 to 1; else it makes deviations
         from a mean of them.

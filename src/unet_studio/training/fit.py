@@ -45,6 +45,8 @@ _NEW_TASK = 3.0
 # An encoder that has to see other things than before learns at least at this rate.
 _LEARNING_SHARE = 0.5
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+# Bent with its image, what was accepted fades at its edges: probabilities add up to less than 1.
+_SAID = 0.99
 
 
 @dataclass
@@ -279,9 +281,11 @@ class _Loop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_wide):
             logits = self.network(images)
         known = batch.known.to(self.device)
-        own = as_painted(logits[:count], self.lessons.surplus, kind)
-        loss = sparse_loss(own, batch.values.to(self.device), known, kind)
-        if self.lessons.trust > 0:
+        own, lessons = logits[:count], self.lessons
+        painted = as_painted(own, lessons.surplus, kind)
+        loss = sparse_loss(painted, batch.values.to(self.device), known, kind)
+        if lessons.trust > 0:
+            own = as_painted(own, lessons.guess_surplus, kind)
             loss = loss + self._trusted(own, images[:count], known, batch)
         if rehearsed is not None and self.teacher is not None:
             with torch.no_grad():
@@ -310,16 +314,23 @@ class _Loop:
         return loss
 
     def _said(self, images: torch.Tensor, batch: Batch) -> torch.Tensor | None:
-        """Return the probabilities that the old model gives, or else a guess."""
+        """Return what was accepted where something was, and else the old model's word.
+
+        Of what is new, a guess.
+        """
         kind = self.card.representation
-        if self.teacher is not None:
-            with torch.no_grad():
-                logits: torch.Tensor = self.teacher(images).float()
-            return logits.softmax(1) if kind == "classes" else logits.sigmoid()
-        if batch.guess is None:
-            return None
-        guess = batch.guess.to(self.device)
-        return guess if kind == "classes" else foreground_of(guess)
+        guess = None if batch.guess is None else batch.guess.to(self.device)
+        if self.teacher is None:
+            return guess if guess is None or kind == "classes" else foreground_of(guess)
+        with torch.no_grad():
+            logits: torch.Tensor = self.teacher(images).float()
+        word = logits.softmax(1) if kind == "classes" else logits.sigmoid()
+        if guess is None:
+            return word
+        answers = guess if kind == "classes" else guess[:, 1:]
+        classes = guess if kind == "classes" else guess[:, :2]
+        everywhere = classes.sum(1, keepdim=True) > _SAID
+        return torch.where(everywhere, answers, word)
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:

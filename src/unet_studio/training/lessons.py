@@ -33,7 +33,9 @@ class Lessons:
         How much of the speed-up that a new last layer brings to all others is taken, range
         [0, 1], as it is at the start.
     surplus : float
-        Log-odds of all but the background in what is learned from, less those in the images.
+        Log-odds of all but the background in strokes, less those in the images.
+    guess_surplus : float
+        The same of what is guessed or was accepted.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool
@@ -58,6 +60,7 @@ class Lessons:
     trust_far: float = 0.0
     haste: float = 1.0
     surplus: float = 0.0
+    guess_surplus: float = 0.0
     score: Callable[[nn.Module], float] | None = None
     chooses: bool = False
     keeps: Callable[[nn.Module], float | None] | None = None

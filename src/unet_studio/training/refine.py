@@ -16,6 +16,7 @@ from unet_studio.errors import AnnotationError, ModelError, RecipeError
 from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.inference.devices import lacking, open_devices
 from unet_studio.models.model import Model
+from unet_studio.training.accepted import same_kind
 from unet_studio.training.annotations import Annotations, annotations_on, check_annotations
 from unet_studio.training.course import Course, Judgement, prepare_course
 from unet_studio.training.curriculum import make_lessons
@@ -63,6 +64,7 @@ def refine_steps(
     channels: Sequence[int] | None = None,
     device: str = "auto",
     name: str = "",
+    corrects: Model | None = None,
     token: CancelToken | None = None,
     stop: CancelToken | None = None,
     latest: Callable[[], Sequence[Annotations] | None] | None = None,
@@ -83,6 +85,9 @@ def refine_steps(
         "auto", "cpu", "cuda", "cuda:1", "mps".
     name : str
         Of the new model.
+    corrects : Model, optional
+        Whose result the latest strokes correct: what it finds where nobody painted is learned,
+        too (:mod:`~unet_studio.training.accepted`). None if that is the base.
     token : CancelToken, optional
         Cancels: nothing is kept.
     stop : CancelToken, optional
@@ -107,6 +112,8 @@ def refine_steps(
     ------
     AnnotationError
         If nothing or one class only is annotated, or annotations do not fit.
+    ModelError
+        If the base can not be refined, or ``corrects`` is of another kind.
     Cancelled
         If ``token`` was set.
     UNetStudioError
@@ -114,11 +121,19 @@ def refine_steps(
     """
     token, settings = token or CancelToken(), settings or FitSettings()
     _check_base(base)
+    if corrects is not None and not same_kind(corrects.card, base.card):
+        raise ModelError(
+            f"{base.card.name!r} can not learn from what {corrects.card.name!r} finds: their "
+            "classes differ, or the images that they expect. Name the model whose result the "
+            "latest strokes correct, or none."
+        )
     check_annotations([a for _, a in pairs], base.card)
     (found, *_), notice = open_devices(device, 1)  # one learns
     warnings = [notice] if notice else []
     yield Started("measuring intensities")
-    course = prepare_course(pairs, base, settings, found, channels, token.raise_if_cancelled)
+    course = prepare_course(
+        pairs, base, settings, found, channels, token.raise_if_cancelled, corrects
+    )
     if not course.split.held_back:
         warnings.append(
             "No validation: too few annotations lie far enough from the others to be held back. "
@@ -176,6 +191,7 @@ def refine(
     channels: Sequence[int] | None = None,
     device: str = "auto",
     name: str = "",
+    corrects: str | Model | None = None,
     on_event: Callable[[Event], None] | None = None,
     token: CancelToken | None = None,
     stop: CancelToken | None = None,
@@ -202,6 +218,9 @@ def refine(
     device : str
     name : str
         Of the new model.
+    corrects : str or Model, optional
+        The model on whose result the latest strokes were painted, if that is another than the
+        one to start from: what it finds where nobody painted is learned, too.
     on_event : callable, optional
         Called with each event.
     token, stop : CancelToken, optional
@@ -230,8 +249,9 @@ def refine(
     if classes is not None:
         base = retarget(base, classes, chosen.seed)
     steps = refine_steps(
-        pairs, base, chosen, channels=channels, device=device, name=name, token=token, stop=stop
-    )
+        pairs, base, chosen, channels=channels, device=device, name=name,
+        corrects=None if corrects is None else load_model(corrects), token=token, stop=stop,
+    )  # fmt: skip
     result: Refined = drain(steps, on_event)
     return result
 
@@ -316,7 +336,8 @@ def _record(
             "ended": fitted.stopped,
             "judged_early": fitted.judged_early,
             "precision": "bfloat16" if fitted.half_wide else "float32",
-            "guessed": not course.knows and course.base.card.ndim == 2,
+            "guessed": not course.knows and course.base.card.ndim == 2 and not course.corrected,
+            "corrects": course.corrected.card.name if course.corrected else None,
             "trust": round(lessons.trust, 3),
             "surplus": round(lessons.surplus, 3),
             "from": course.base.card.name,

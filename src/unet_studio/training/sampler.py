@@ -50,8 +50,9 @@ class Batch:
     images : tensor of float32, axes (N, C, [Z,] Y, X)
     values : tensor of float32, axes (N, K, [Z,] Y, X)
     known : tensor of bool, same shape as ``values``
-    guess : tensor of float32 or None, axes (N, classes, Y, X)
-        Probabilities that are guessed, 0 for all classes where nothing is.
+    guess : tensor of float32 or None, axes (N, K, [Z,] Y, X)
+        Probabilities that are guessed or were accepted, as of
+        :class:`~unet_studio.training.surroundings.Guess`.
     """
 
     images: torch.Tensor
@@ -75,6 +76,8 @@ class CropSampler:
     anywhere : float
         Share of a batch's crops that is from anywhere in annotated frames, or in what was guessed
         at of them, range [0, 1).
+    beyond : bool
+        Whether these crops may lie beyond what was guessed at, too: where an old model is asked.
     """
 
     def __init__(
@@ -85,10 +88,11 @@ class CropSampler:
         generator: torch.Generator,
         augmentation: Augmentation = GENTLE,
         anywhere: float = 0.0,
+        beyond: bool = False,
     ) -> None:
         self.card, self.crop = card, tuple(crop)
         self.generator, self.augmentation = generator, augmentation
-        self.anywhere = anywhere
+        self.anywhere, self.beyond = anywhere, beyond
         self.exercises = [e for e in exercises if len(e.annotations)]
         self._guessed = max((e.guess.count for e in self.exercises if e.guess), default=0)
         self._kinds = [_by_kind(e) for e in self.exercises]
@@ -137,11 +141,14 @@ class CropSampler:
     def _anywhere(self) -> tuple[Exercise, tuple[int, ...], list[float]]:
         """Choose any place of a frame that was annotated; of a guess, any that it is about."""
         exercise = self.exercises[self._pick(len(self.exercises))]
-        if exercise.guess is not None:  # of a large image it tells the surroundings of strokes
+        if (
+            exercise.guess is not None and not self.beyond
+        ):  # of a large image it tells the surroundings of strokes
             parts = exercise.guess.parts
-            frame, start, shape = parts[self._pick(len(parts))]
-            return exercise, frame, [
-                s + uniform(self.generator, 0, n) for s, n in zip(start, shape, strict=True)
+            part = parts[self._pick(len(parts))]
+            return exercise, part.frame, [
+                s + uniform(self.generator, 0, n)
+                for s, n in zip(part.start, part.shape, strict=True)
             ]  # fmt: skip
         places, ndim = exercise.annotations.places, self.card.ndim
         frame = tuple(int(i) for i in places[self._pick(len(places)), :-ndim])
@@ -150,9 +157,8 @@ class CropSampler:
     def _cut(
         self, exercise: Exercise, frame: tuple[int, ...], centre: Sequence[float]
     ) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor | None]:
-        if self.card.ndim == 3:
-            return *self._cut_3d(exercise, frame, centre), None
-        return self._cut_2d(exercise, frame, centre)
+        cut = self._cut_3d if self.card.ndim == 3 else self._cut_2d
+        return cut(exercise, frame, centre)
 
     def _cut_2d(
         self, exercise: Exercise, frame: tuple[int, ...], centre: Sequence[float]
@@ -188,7 +194,7 @@ class CropSampler:
 
     def _cut_3d(
         self, exercise: Exercise, frame: tuple[int, ...], centre: Sequence[float]
-    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    ) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor | None]:
         start = [
             max(0, min(round(c - edge / 2), n - edge))
             for c, edge, n in zip(centre, self.crop, exercise.shape, strict=True)
@@ -197,6 +203,10 @@ class CropSampler:
             min(s + edge, n) for s, edge, n in zip(start, self.crop, exercise.shape, strict=True)
         ]
         image, labels = exercise.image(frame, start, stop), exercise.labels(frame, start, stop)
+        channels = len(image)
+        if self._guessed:  # turned as the image is
+            guess = self._guess(exercise, frame, start, stop).numpy()
+            image = np.concatenate([image, guess])
         pad = [(0, edge - n) for edge, n in zip(self.crop, labels.shape, strict=True)]
         image = np.pad(image, [(0, 0), *pad], mode="symmetric")
         labels = np.pad(labels, pad)  # beyond the image nothing is known
@@ -205,11 +215,16 @@ class CropSampler:
                 image, labels = np.flip(image, axis + 1), np.flip(labels, axis)
         if self.crop[1] == self.crop[2] and uniform(self.generator, 0, 1) < 0.5:
             image, labels = image.swapaxes(2, 3), labels.swapaxes(1, 2)
-        varied = torch.from_numpy(np.ascontiguousarray(image))
+        turned = torch.from_numpy(np.ascontiguousarray(image))
+        varied = turned[:channels]
         gain = log_uniform(self.generator, self.augmentation.contrast)
         noise = torch.randn(varied.shape, generator=self.generator)
         strength = uniform(self.generator, 0, self.augmentation.noise)
-        return varied * gain + strength * noise, np.ascontiguousarray(labels, np.int64)
+        return (
+            varied * gain + strength * noise,
+            np.ascontiguousarray(labels, np.int64),
+            turned[channels:] if self._guessed else None,
+        )
 
 
 def window(

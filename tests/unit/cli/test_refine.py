@@ -53,6 +53,21 @@ def test_strokes_become_a_model_file_with_a_report(files, unet_studio):
     assert segmented.code == 0, segmented.err
 
 
+def test_the_result_that_strokes_correct_may_be_named(files, unet_studio):
+    first, second, other = (files / f"{n}.safetensors" for n in ("first", "second", "other"))
+    given = (files / "movie.tif", files / "strokes.tif")
+    unet_studio("refine", *given, "-o", first, *QUICK, 3, "--accept")
+    ended = unet_studio("refine", *given, "-o", second, *QUICK, 3, "--accept", "--corrects", first)
+    assert ended.code == 0, ended.err
+    assert read_card(second).training["refined"]["corrects"] == "first"
+    ended = unet_studio(
+        "refine", *given, "-o", other, *QUICK, 3, "--classes", "disk", "--corrects", first
+    )
+    assert ended.code == 1
+    assert "their classes differ" in " ".join(ended.err.split())
+    assert not other.exists()
+
+
 def test_F89_a_worse_model_does_not_get_the_name(files, unet_studio):
     labels = files / "strokes.tif"
     good = files / "good.safetensors"

@@ -12,6 +12,7 @@ import pytest
 from unet_studio.images.kept_blocks import KeptBlocks, keep_blocks
 from unet_studio.images.volume import as_volume
 from unet_studio.training import first_guess as guessing
+from unet_studio.training import surroundings
 from unet_studio.training.annotations import annotate
 from unet_studio.training.exercises import Exercise
 
@@ -76,7 +77,7 @@ def test_strokes_far_apart_are_guessed_at_one_by_one():
 
 
 def test_what_is_guessed_at_in_all_is_bounded(monkeypatch):
-    monkeypatch.setattr(guessing, "_MOST", 200_000)
+    monkeypatch.setattr(surroundings, "_MOST", 200_000)
     exercise = Exercise(as_volume(Disc(), "YX"), painted(), Plain(), Plain(), 2)
     (guess,) = guessing.first_guess([exercise], 2).guesses
     assert sum(p.shape[1] * p.shape[2] for parts in guess.planes.values() for _, p in parts) <= 2e5

@@ -1,0 +1,304 @@
+"""What somebody who corrects a model's result has accepted of it.
+
+Who paints on the errors of a result says something of the rest, too: that it is right, or at
+least better than what was painted on. A model that starts anew from its base with all strokes
+has not heard that. So it is taught what the corrected model finds where nobody painted, but for
+what strokes contradict: one model distilled into another (Hinton et al. 2015,
+arXiv:1503.02531), with corrections. Each round of strokes begins where the one before ended then
+(measured in benchmarks/results/refine.md).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unet_studio.training.mixed_precision import is_quicker_in_bfloat16
+from unet_studio.training.rehearsal import frozen_copy
+from unet_studio.training.surroundings import Guess, Window, affordable, guess_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unet_studio.models.card import ModelCard
+    from unet_studio.models.model import Model
+    from unet_studio.training.annotations import Annotations
+    from unet_studio.training.exercises import Exercise
+    from unet_studio.training.regions import Region
+
+# An error is larger than the stroke on it: so far around, in pixels, nothing is taken for right.
+_AROUND_ERRORS = 16
+# A guess has most of the say from here on.
+_MOST_OF_IT = 0.5
+# Pieces that a network looks at in one go, and what it sees around them, in pixels.
+_PIECE, _CONTEXT = {2: 512, 3: 64}, {2: 32, 3: 16}
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model finds around strokes.
+
+    Attributes
+    ----------
+    parts : tuple of (int, Window, array of float16, axes (K, [Z,] Y, X))
+        Number of the image, place, and probabilities, background first. Of objects, boundary and
+        distance follow.
+    classes : int
+        How many of the K are classes.
+    doubts : dict
+        What strokes last said of each part: what was painted, and where the answer is wrong.
+    """
+
+    parts: tuple[tuple[int, Window, NDArray[np.float16]], ...]
+    classes: int
+    doubts: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict)
+
+    def doubted(self, part: int, annotations: Annotations) -> NDArray[np.bool_]:
+        """Return where strokes say that a part is wrong, axes ([Z,] Y, X)."""
+        _, window, probabilities = self.parts[part]
+        painted = _painted(window, annotations)
+        places = np.flatnonzero(painted >= 0)
+        strokes = np.stack([places, painted.ravel()[places]])
+        if part not in self.doubts or not np.array_equal(self.doubts[part][0], strokes):
+            said = probabilities[: self.classes].argmax(0)
+            self.doubts[part] = strokes, _contradicted(said, painted)
+        return self.doubts[part][1]
+
+
+def same_kind(one: ModelCard, other: ModelCard) -> bool:
+    """Whether two models see the same, and mean the same by what they say."""
+    fields = ("representation", "classes", "in_channels", "out_channels", "ndim", "normalisation",
+              "output", "preparation")  # fmt: skip
+    return all(getattr(one, name) == getattr(other, name) for name in fields)
+
+
+def ask(
+    model: Model,
+    exercises: Sequence[Exercise],
+    device: torch.device,
+    seed: int = 0,
+    seconds: float = math.inf,
+    check: Callable[[], None] | None = None,
+) -> Answers:
+    """Let a model say what it finds around all strokes.
+
+    Parameters
+    ----------
+    model : Model
+        Of the same kind as the one that the exercises were opened for (:func:`same_kind`).
+    exercises : sequence of Exercise
+        With everything that was painted.
+    device : torch.device
+    seed : int
+        Fixes which surroundings are looked at first.
+    seconds : float
+        No further ones are looked at after so long.
+    check : callable, optional
+        Called between pieces; may raise to stop.
+    """
+    network, card = frozen_copy(model.network, device), model.card
+    parts: list[tuple[int, Window, NDArray[np.float16]]] = []
+    windows = affordable(exercises, lambda _: 1, seed)
+    began = time.perf_counter()
+    for index in np.random.default_rng(seed).permutation(len(windows)).tolist():
+        if parts and time.perf_counter() - began > seconds:
+            break
+        number, window = windows[index]
+        found = _look(network, exercises[number], window, card, check)
+        parts.append((number, window, found))
+    return Answers(tuple(parts), card.out_channels if card.representation == "classes" else 2)
+
+
+def _look(
+    network: nn.Module, exercise: Exercise, window: Window, card: ModelCard,
+    check: Callable[[], None] | None,
+) -> NDArray[np.float16]:  # fmt: skip
+    """Return what a network finds in a window, axes (K, [Z,] Y, X)."""
+    count = card.out_channels + (card.representation != "classes")
+    found = np.empty((count, *window.shape), np.float16)
+    for start, stop in _pieces(window, card.ndim):
+        if check is not None:
+            check()
+        inside = tuple(
+            slice(a - o, b - o) for a, b, o in zip(start, stop, window.start, strict=True)
+        )
+        found[(slice(None), *inside)] = _probabilities(
+            network, exercise, window.frame, start, stop, card
+        )
+    return found
+
+
+def _pieces(window: Window, ndim: int) -> Iterator[tuple[list[int], list[int]]]:
+    edge = _PIECE[ndim]
+    corners = [range(a, b, edge) for a, b in zip(window.start, window.stop, strict=True)]
+    for start in product(*corners):
+        yield list(start), [min(a + edge, b) for a, b in zip(start, window.stop, strict=True)]
+
+
+@torch.no_grad()
+def _probabilities(
+    network: nn.Module, exercise: Exercise, frame: Sequence[int], start: Sequence[int],
+    stop: Sequence[int], card: ModelCard,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return what a network finds in a piece, seen with some of what is around it."""
+    context = _CONTEXT[card.ndim]
+    low = [max(0, (a - context) // s * s) for a, s in zip(start, card.strides, strict=True)]
+    high = [min(n, b + context) for b, n in zip(stop, exercise.shape, strict=True)]
+    pad = [(0, -(b - a) % s) for a, b, s in zip(low, high, card.strides, strict=True)]
+    block = np.pad(exercise.image(frame, low, high), [(0, 0), *pad], mode="symmetric")
+    device = next(network.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_quicker_in_bfloat16(device)):
+        logits = network(torch.from_numpy(block)[None].to(device))[0].float()
+    if card.representation == "classes":
+        found = logits.softmax(0)
+    else:
+        found = logits.sigmoid()
+        found = torch.cat([1 - found[:1], found])
+    inside = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, low, strict=True))
+    return np.asarray(found[(slice(None), *inside)].cpu().numpy(), np.float32)
+
+
+def accepted(
+    answers: Answers,
+    exercises: Sequence[Exercise],
+    held_back: Sequence[Region] = (),
+    reach: Sequence[int] = (),
+) -> list[Guess | None]:
+    """Return what of a model's answers may be taught to another.
+
+    Parameters
+    ----------
+    answers : Answers
+    exercises : sequence of Exercise
+        With what contradicts answers.
+    held_back : sequence of Region
+        What is going to be judged. The one who answers may have learned from it, so nothing is
+        taken from around it.
+    reach : sequence of int
+        How far around, [Z] Y X: what a pixel's result depends on.
+
+    Returns
+    -------
+    list of Guess or None
+        One per image. Nothing is said near strokes that contradict the answer, nor in a whole
+        thing on which there are only such strokes.
+    """
+    found: list[list[tuple[Window, NDArray[np.float16]]]] = [[] for _ in exercises]
+    for part, (number, window, probabilities) in enumerate(answers.parts):
+        taught = probabilities.copy()
+        taught[:, answers.doubted(part, exercises[number].annotations)] = 0
+        for region in held_back:
+            if (region.exercise, region.frame) == (number, window.frame):
+                taught[(slice(None), *_around(region, reach, window))] = 0
+        found[number].append((window, taught))
+    count = max((len(p) for _, _, p in answers.parts), default=0)
+    return [guess_of(own, count) for own in found]
+
+
+def blended(
+    guesses: Sequence[Guess | None], answers: Sequence[Guess | None], heed: float
+) -> tuple[list[Guess | None], float]:
+    """Return what to learn where a guess and a former result differ, and the guess's share of it.
+
+    A first result may be wrong nearly everywhere, and who corrects it with ten strokes has not
+    accepted that. So a guess from all strokes is believed as far as it is sure and the result
+    says something else; of what both find, the result, which knows shapes, is better.
+
+    Parameters
+    ----------
+    guesses, answers : sequence of Guess or None
+        Of the same images: by strokes (:mod:`~unet_studio.training.first_guess`), and of
+        :func:`accepted`.
+    heed : float
+        How far guesses are believed, range [0, 1].
+
+    Returns
+    -------
+    list of Guess or None
+        The share of the guess, and for the rest the answer. Where none was accepted it is the
+        guess if that has the larger share, or nothing.
+    float
+        The guess's share, range [0, 1].
+    """
+    pairs = [
+        (
+            guess,
+            window,
+            plane,
+            answer.block(window.frame, window.start, window.stop)[: guess.count],
+        )
+        for guess, answer in zip(guesses, answers, strict=True)
+        if guess and answer
+        for window, plane in guess.windows
+    ]
+    share = heed * (1 - _agreement([(g, a) for _, _, g, a in pairs]))
+    blends: dict[int, list[tuple[Window, NDArray[np.float16]]]] = {}
+    for guess, window, by_strokes, answer in pairs:
+        there = answer.any(0)
+        blend = np.where(there, share * by_strokes + (1 - share) * answer, 0).astype(np.float16)
+        if share > _MOST_OF_IT:
+            blend[:, ~there] = by_strokes[:, ~there]
+        blends.setdefault(id(guess), []).append((window, blend))
+    return [
+        guess_of(blends[id(g)], g.count) if g and id(g) in blends else a
+        for g, a in zip(guesses, answers, strict=True)
+    ], share
+
+
+def _agreement(pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> float:
+    """Return the Dice coefficient of what is not background, where both say something."""
+    common = total = 0
+    for one, other in pairs:
+        there = other.any(0)
+        first, second = (p.argmax(0)[there] > 0 for p in (one, other))
+        common += int((first & second).sum())
+        total += int(first.sum() + second.sum())
+    return 2 * common / total if total else 1.0
+
+
+def _around(region: Region, reach: Sequence[int], window: Window) -> tuple[slice, ...]:
+    """Return what of a window is within reach of a region."""
+    origin = np.asarray(window.start)
+    low = np.maximum(region.low - reach - origin, 0)
+    high = np.maximum(region.high + reach + 1 - origin, 0)
+    return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _contradicted(said: NDArray[np.integer], painted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return where strokes say that an answer is wrong, axes ([Z,] Y, X).
+
+    Parameters
+    ----------
+    said : array of int, axes ([Z,] Y, X)
+        The likeliest class, background 0.
+    painted : array of int, same axes
+        The class that was painted, -1 where nothing was.
+    """
+    known = painted >= 0
+    wrong = known & (painted != said)
+    doubted = np.zeros(said.shape, bool)
+    for kind in np.unique(said[wrong]).tolist():
+        if kind:  # the background is one thing all over
+            things, _ = ndimage.label(said == kind)
+            agreed = np.append(things[known & ~wrong], 0)
+            doubted |= np.isin(things, np.setdiff1d(things[wrong], agreed))
+    if wrong.any():
+        doubted |= ndimage.distance_transform_edt(~wrong) <= _AROUND_ERRORS
+    return doubted
+
+
+def _painted(window: Window, annotations: Annotations) -> NDArray[np.int64]:
+    """Return the classes that were painted in a window, background 0, -1 where nothing was."""
+    first, last = (*window.frame, *window.start), (*(i + 1 for i in window.frame), *window.stop)
+    block = annotations.block(first, last).reshape(window.shape)
+    most = 2 if annotations.mode == "objects" else np.iinfo(np.int32).max
+    return np.minimum(block, most, dtype=np.int64) - 1
