@@ -5,8 +5,9 @@
 
 A simulated annotator paints at most ten strokes of 3 to 5 pixels width per round, in the
 largest errors of the model at hand (``annotator.py``). Each round starts from the base
-model with all strokes, and is told whose result the latest correct. The same strokes train scikit-image's trainable segmentation
-(multiscale features, a random forest with the options of its own example).
+model with all strokes, and is told whose result the latest correct. The same strokes train
+scikit-image's trainable segmentation (multiscale features, a random forest with the options of
+its own example).
 Needs the dependency group ``benchmarks``. Every measurement is appended to the log at once.
 """
 
@@ -168,18 +169,25 @@ def run_poison(domain: Domain, args: argparse.Namespace) -> None:
     # A new last layer has found nothing yet.
     new = domain.classes is not None
     found = [np.zeros(i.truth.shape, bool) if new else found_by(base, i) for i in train]
-    for seed in range(args.poison):
+    for seed in range(args.seed, args.seed + args.poison):
         annotator = Annotator(planes([i.truth for i in train]), seed, poison=True)
-        for _ in range(3):
+        for _ in range(2):
             annotator.paint(planes(found))
-        painted = stacked(annotator.painted, train)
-        used = [(i, p) for i, p in zip(train, painted, strict=True) if p.any()]
-        result = refine(
-            [i.image for i, _ in used], [p for _, p in used], base, axes=used[0][0].axes,
-            classes=domain.classes, steps=args.steps, seed=seed, evaluations=2,
-        )  # fmt: skip
-        verdict = result.verdict.as_dict()
-        log(args, {"domain": domain.name, "poison": seed, "verdict": verdict})
+        corrected = None
+        for number in (2, 3):  # rounds of strokes; the third on the errors of what came of two
+            painted = stacked(annotator.painted, train)
+            used = [(i, p) for i, p in zip(train, painted, strict=True) if p.any()]
+            result = refine(
+                [i.image for i, _ in used], [p for _, p in used], base, axes=used[0][0].axes,
+                classes=domain.classes, steps=args.steps, seed=seed, evaluations=2,
+                corrects=corrected,
+            )  # fmt: skip
+            verdict = result.verdict.as_dict()
+            log(
+                args, {"domain": domain.name, "poison": seed, "rounds": number, "verdict": verdict}
+            )
+            corrected = result.model
+            annotator.paint(planes([found_by(corrected, i) for i in train]))
 
 
 def run_forgetting(args: argparse.Namespace) -> None:

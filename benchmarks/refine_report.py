@@ -89,14 +89,14 @@ def _poison(entries: list[dict[str, Any]]) -> list[str]:
     if not entries:
         return []
     lines = ["## Strokes of random classes", ""]
-    for name in dict.fromkeys(e["domain"] for e in entries):
-        own = [e["verdict"] for e in entries if e["domain"] == name]
+    for name, rounds in dict.fromkeys((e["domain"], e["rounds"]) for e in entries):
+        own = [e["verdict"] for e in entries if (e["domain"], e["rounds"]) == (name, rounds)]
         found = [v["finding"] for v in own]
         counts = ", ".join(f"{found.count(f)} {f}" for f in sorted(set(found)))
         judged = sum(v["regions"] > 0 for v in own)
         lines.append(
-            f"- {name}: {found.count('better')} of {len(own)} adopted ({counts}; in {judged} "
-            "there was enough to judge by)"
+            f"- {name}, {rounds} rounds: {found.count('better')} of {len(own)} adopted ({counts}; "
+            f"in {judged} there was enough to judge by)"
         )
     return [*lines, ""]
 

@@ -314,10 +314,7 @@ class _Loop:
         return loss
 
     def _said(self, images: torch.Tensor, batch: Batch) -> torch.Tensor | None:
-        """Return what was accepted where something was, and else the old model's word.
-
-        Of what is new, a guess.
-        """
+        """Return what was accepted, else the old model's word; of what is new, a guess."""
         kind = self.card.representation
         guess = None if batch.guess is None else batch.guess.to(self.device)
         if self.teacher is None:
@@ -327,10 +324,9 @@ class _Loop:
         word = logits.softmax(1) if kind == "classes" else logits.sigmoid()
         if guess is None:
             return word
-        answers = guess if kind == "classes" else guess[:, 1:]
-        classes = guess if kind == "classes" else guess[:, :2]
-        everywhere = classes.sum(1, keepdim=True) > _SAID
-        return torch.where(everywhere, answers, word)
+        count = word.shape[1] if kind == "classes" else 2
+        there = guess[:, :count].sum(1, keepdim=True) > _SAID
+        return torch.where(there, guess[:, -word.shape[1] :], word)
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:

@@ -201,7 +201,7 @@ def test_the_answer_is_what_a_prediction_says(pictures, model_file, monkeypatch)
 
 
 def course_of_volume(image, painted):
-    model = new_model("unet-tiny", ndim=3, classes=("thing",), representation="binary")
+    model = new_model("unet-tiny", ndim=3, representation="binary", options={"widths": (4, 8)})
     volume = as_volume(image, "ZYX")
     return prepare_course(
         [(volume, annotations_on(volume, painted, mode="classes"))], model, FitSettings(steps=1),
