@@ -193,7 +193,17 @@ def test_the_next_training_is_told_whose_result_was_painted_on(open_refine, qtbo
     assert asked() == (0, None)
     train(qtbot, tab)
     assert asked() == (0, 1)  # the new result is on the screen, and nothing is decided yet
+    tab.training.start.setCurrentIndex(1)
+    assert asked() == (0, 1)  # the current version is still the old one
+    tab.training.start.setCurrentIndex(0)
+    tab.run_button.click()
+    assert not tab.card.isVisibleTo(tab)
+    tab.training.cancel.click()
+    qtbot.waitUntil(lambda: not tab.runner.running, timeout=20_000)
+    assert tab.card.isVisibleTo(tab)  # it can still be adopted
+    assert asked() == (0, 1)  # what was painted on it still is
     tab.card.keep_old.click()
+    assert not tab.card.isVisibleTo(tab)
     assert asked() == (0, None)
     tab.versions.list.setCurrentRow(0)
     tab.versions.use.click()
@@ -210,3 +220,11 @@ def test_the_next_training_is_told_whose_result_was_painted_on(open_refine, qtbo
     tab.training.classes.setText("something else")
     train(qtbot, tab)
     assert told(3) is None  # what was found were other things
+    tab.card.keep_old.click()
+    tab.training.classes.setText("")
+    tab.desk.session.path(1).write_bytes(b"damaged")
+    warned = []
+    tab.runner.warned.connect(warned.append)
+    train(qtbot, tab)
+    assert told(4) is None
+    assert any("is not learned" in text for text in warned)

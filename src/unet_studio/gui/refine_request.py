@@ -43,8 +43,8 @@ class Requests:
     ) -> RefineRequest:  # fmt: skip
         """Fix everything that a refinement needs.
 
-        With ``undecided``, a result that is on the screen and neither adopted nor put aside, that
-        is what was painted on; else the chosen model's.
+        With ``undecided``, a result that was neither adopted nor put aside, that is what was
+        painted on; else the chosen model's.
 
         Raises
         ------

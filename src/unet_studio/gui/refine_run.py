@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from unet_studio.events import CancelToken, Event
+from unet_studio.errors import UNetStudioError
+from unet_studio.events import CancelToken, Event, Warned
 from unet_studio.gui.graphics import block_triton_if_it_would_crash
 from unet_studio.gui.messages import describe
 from unet_studio.gui.worker import Failure, Job, Steps, Success
@@ -21,6 +22,8 @@ from unet_studio.gui.worker import Failure, Job, Steps, Success
 if TYPE_CHECKING:
     from unet_studio.gui.live_view import LiveView
     from unet_studio.images.volume import Volume
+    from unet_studio.models.card import ModelCard
+    from unet_studio.models.model import Model
     from unet_studio.training.annotations import Annotations
     from unet_studio.training.glimpse import Glimpse, View
     from unet_studio.training.refine import Refined
@@ -208,7 +211,6 @@ def refine_job(
         step_back()
         from unet_studio.images.kept_blocks import keep_blocks
         from unet_studio.models.model import model_from_file
-        from unet_studio.training.accepted import same_kind
         from unet_studio.training.fit_settings import FitSettings
         from unet_studio.training.refine import refine_steps
         from unet_studio.training.retarget import retarget
@@ -220,9 +222,9 @@ def refine_job(
         base = session.load(request.parent)
         if request.classes is not None and request.classes != base.card.classes:
             base = retarget(base, request.classes)
-        corrects = None if request.corrects is None else session.load(request.corrects)
-        if corrects is not None and not same_kind(corrects.card, base.card):
-            corrects = None  # it found other classes than those that are wanted now
+        corrects, lost = _corrected(request, base.card)
+        if lost:
+            yield Warned(lost)
         pairs = tuple((keep_blocks(volume), painted) for volume, painted in request.pairs)
         refined = yield from refine_steps(
             pairs, base, FitSettings(seconds=request.seconds),
@@ -236,6 +238,20 @@ def refine_job(
         return RefineResult(request, refined, version, before, after)
 
     return run
+
+
+def _corrected(request: RefineRequest, card: ModelCard) -> tuple[Model | None, str]:
+    """Return the model on whose result was painted, or why nothing is learned from it."""
+    from unet_studio.training.accepted import same_kind
+
+    if request.corrects is None:
+        return None, ""
+    try:
+        model = request.session.load(request.corrects)
+    except UNetStudioError as error:
+        return None, f"{error} What it found where you did not paint is not learned."
+    # Else it found other things than those that are wanted now.
+    return (model if same_kind(model.card, card) else None), ""
 
 
 def _compared(

@@ -240,7 +240,7 @@ class RefineTab(QWidget):
             )
         except (UNetStudioError, MemoryError) as error:
             return self._on_failure(str(error) or "There is not enough memory to train.")
-        self._put_card_away()
+        self.overlay.clear()
         self.errands.stop()
         self.look.begin()
         self.training.begin()
@@ -325,8 +325,8 @@ class RefineTab(QWidget):
 
     def _put_card_away(self) -> None:
         self._result = None
-        self.card.hide()
         self.overlay.clear()
+        self._show_state()
 
     # -- showing --------------------------------------------------------------
 
@@ -381,6 +381,8 @@ class RefineTab(QWidget):
         possible = bool(self.desk.canvases) and self._header.value() is not None
         self.training.show_state(running, self.runner.ending, possible)
         self.versions.set_busy(running)
+        # Cancelled, a training leaves the decision on the one before it.
+        self.card.setVisible(self._result is not None and not running)
         has_image = self.painting.input.value() is not None
         self.painting.paint.setEnabled(has_image)
         self.painting.next.setEnabled(has_image and not running and not self.errands.busy)

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from unet_studio.training.exercises import Exercise
     from unet_studio.training.regions import Region
 
-# An error is larger than the stroke on it: so far around, in pixels, nothing is taken for right.
-_AROUND_ERRORS = 16
-# A guess has most of the say from here on.
-_MOST_OF_IT = 0.5
+# An error is larger than the stroke on it: so far around, in pixels, nothing is taken for right;
+# planes of a volume lie four times as far apart.
+_DOUBTED = 16
+_SPACING = {2: (1.0, 1.0), 3: (4.0, 1.0, 1.0)}
+# From here on a guess is believed where there is nothing else to go by.
+_BELIEVED = 0.5
 # Pieces that a network looks at in one go, and what it sees around them, in pixels.
 _PIECE, _CONTEXT = {2: 512, 3: 64}, {2: 32, 3: 16}
 
@@ -53,7 +55,7 @@ class Answers:
         Number of the image, place, and probabilities, background first. Of objects, boundary and
         distance follow.
     classes : int
-        How many of the K are classes.
+        How many of the K are classes, the first of them.
     doubts : dict
         What strokes last said of each part: what was painted, and where the answer is wrong.
     """
@@ -61,6 +63,11 @@ class Answers:
     parts: tuple[tuple[int, Window, NDArray[np.float16]], ...]
     classes: int
     doubts: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict)
+
+    def of_classes(self) -> Answers:
+        """Return the same without boundary and distance."""
+        parts = ((number, window, found[: self.classes]) for number, window, found in self.parts)
+        return Answers(tuple(parts), self.classes)
 
     def doubted(self, part: int, annotations: Annotations) -> NDArray[np.bool_]:
         """Return where strokes say that a part is wrong, axes ([Z,] Y, X)."""
@@ -76,8 +83,8 @@ class Answers:
 
 def same_kind(one: ModelCard, other: ModelCard) -> bool:
     """Whether two models see the same, and mean the same by what they say."""
-    fields = ("representation", "classes", "in_channels", "out_channels", "ndim", "normalisation",
-              "output", "preparation")  # fmt: skip
+    fields = ("representation", "classes", "in_channels", "out_channels", "ndim", "colour",
+              "normalisation", "output", "preparation")  # fmt: skip
     return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
@@ -224,44 +231,60 @@ def blended(
     Returns
     -------
     list of Guess or None
-        The share of the guess, and for the rest the answer. Where none was accepted it is the
-        guess if that has the larger share, or nothing.
+        The share of the guess, and for the rest the answer. Where there is no answer, the guess,
+        if that is believed.
     float
         The guess's share, range [0, 1].
     """
-    pairs = [
-        (
-            guess,
-            window,
-            plane,
-            answer.block(window.frame, window.start, window.stop)[: guess.count],
-        )
-        for guess, answer in zip(guesses, answers, strict=True)
-        if guess and answer
-        for window, plane in guess.windows
-    ]
-    share = heed * (1 - _agreement([(g, a) for _, _, g, a in pairs]))
-    blends: dict[int, list[tuple[Window, NDArray[np.float16]]]] = {}
-    for guess, window, by_strokes, answer in pairs:
-        there = answer.any(0)
-        blend = np.where(there, share * by_strokes + (1 - share) * answer, 0).astype(np.float16)
-        if share > _MOST_OF_IT:
-            blend[:, ~there] = by_strokes[:, ~there]
-        blends.setdefault(id(guess), []).append((window, blend))
-    return [
-        guess_of(blends[id(g)], g.count) if g and id(g) in blends else a
-        for g, a in zip(guesses, answers, strict=True)
-    ], share
+    if not any(guesses):
+        return list(answers), 0.0
+    share = heed * (1 - _agreement(guesses, answers))
+    believed = heed > _BELIEVED or not any(answers)
+    return [_blend(g, a, share, believed) for g, a in zip(guesses, answers, strict=True)], share
 
 
-def _agreement(pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> float:
-    """Return the Dice coefficient of what is not background, where both say something."""
-    common = total = 0
-    for one, other in pairs:
-        there = other.any(0)
-        first, second = (p.argmax(0)[there] > 0 for p in (one, other))
-        common += int((first & second).sum())
-        total += int(first.sum() + second.sum())
+def _blend(
+    guess: Guess | None, answer: Guess | None, share: float, believed: bool
+) -> Guess | None:
+    """Return a share of a guess and the rest of an answer; the guess alone only if believed."""
+    if guess is None:
+        return answer
+    blends = []
+    for window, by_strokes, found in _beside(guess, answer):
+        there = found.any(0)
+        alone = by_strokes if believed else np.zeros_like(by_strokes)
+        blend = np.where(there, share * by_strokes + (1 - share) * found, alone)
+        blends.append((window, blend.astype(np.float16)))
+    return guess_of(blends, guess.count)
+
+
+def _beside(
+    guess: Guess, answer: Guess | None
+) -> Iterator[tuple[Window, NDArray[np.float16], NDArray[np.float32]]]:
+    """Yield each window of a guess, what is guessed of it, and the answer: 0 where none is."""
+    for window, plane in guess.windows:
+        found = np.zeros(plane.shape, np.float32)
+        if answer is not None:
+            found = answer.block(window.frame, window.start, window.stop)
+        yield window, plane, found
+
+
+def _agreement(guesses: Sequence[Guess | None], answers: Sequence[Guess | None]) -> float:
+    """Return the Dice coefficient of what is not background, where both say something.
+
+    A pixel is common to both if they say the same of it. Range [0, 1]; 0 where nothing can be
+    compared, 1 if neither finds anything.
+    """
+    common = total = compared = 0
+    for guess, answer in zip(guesses, answers, strict=True):
+        for _, by_strokes, found in _beside(guess, answer) if guess else ():
+            there = found.any(0)
+            one, other = (p.argmax(0)[there] for p in (by_strokes, found))
+            common += int(((one == other) & (one > 0)).sum())
+            total += int((one > 0).sum() + (other > 0).sum())
+            compared += len(one)
+    if not compared:
+        return 0.0
     return 2 * common / total if total else 1.0
 
 
@@ -292,7 +315,7 @@ def _contradicted(said: NDArray[np.integer], painted: NDArray[np.int64]) -> NDAr
             agreed = np.append(things[known & ~wrong], 0)
             doubted |= np.isin(things, np.setdiff1d(things[wrong], agreed))
     if wrong.any():
-        doubted |= ndimage.distance_transform_edt(~wrong) <= _AROUND_ERRORS
+        doubted |= ndimage.distance_transform_edt(~wrong, _SPACING[wrong.ndim]) <= _DOUBTED
     return doubted
 
 

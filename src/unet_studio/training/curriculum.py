@@ -89,6 +89,7 @@ def make_lessons(
             lessons.trust, lessons.surplus = settings.trust * _GUESS * taught.heed, taught.surplus
             # What was accepted is of images, not of strokes.
             lessons.guess_surplus = taught.share_of_guess * taught.surplus
+            lessons.share_of_guess = taught.share_of_guess
 
     weigh()
     if settings.rehearse and course.knows:
@@ -143,7 +144,7 @@ class _Taught:
         self.chance_apart: float | None = None
         self.heed = 1.0  # how much of its weight a guess has, or what was accepted
         self.share_of_guess = 1.0  # the rest is what was accepted
-        self._guesses: Sequence[Guess | None] = ()
+        self._guesses: Sequence[Guess | None] = ()  # by strokes alone
         self._believed = 1.0  # how far guesses are
         self._answers: Answers | None = None
         if course.corrected is not None and course.settings.trust:
@@ -157,7 +158,8 @@ class _Taught:
         Less, the more was painted: who paints everything shows how much of it there is.
         """
         card = self._course.base.card
-        if card.representation == "classes" and card.out_channels != 2:
+        several = card.representation == "classes" and card.out_channels != 2
+        if several or not any(self._guesses):
             return 0.0
         painted = seen = 0
         for exercise, newest in zip(self._exercises, self._newest, strict=True):
@@ -243,7 +245,9 @@ def _asked(course: Course, corrected: Model, check: Callable[[], None] | None) -
     """Return what a corrected model finds, as far as there is time to look."""
     settings = course.settings
     limit = math.inf if settings.steps else _ASKING * settings.seconds
-    return ask(corrected, course.exercises, course.device, settings.seed, limit, check)
+    answers = ask(corrected, course.exercises, course.device, settings.seed, limit, check)
+    # What is new learns neither boundary nor distance so.
+    return answers if course.knows else answers.of_classes()
 
 
 def _keeper(

@@ -316,7 +316,8 @@ class _Loop:
     def _said(self, images: torch.Tensor, batch: Batch) -> torch.Tensor | None:
         """Return what was accepted, else the old model's word; of what is new, a guess."""
         kind = self.card.representation
-        guess = None if batch.guess is None else batch.guess.to(self.device)
+        # Bent as its image is, a probability may be above 1 by its last digit.
+        guess = None if batch.guess is None else batch.guess.to(self.device).clamp(0, 1)
         if self.teacher is None:
             return guess if guess is None or kind == "classes" else foreground_of(guess)
         with torch.no_grad():

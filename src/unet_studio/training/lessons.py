@@ -36,6 +36,8 @@ class Lessons:
         Log-odds of all but the background in strokes, less those in the images.
     guess_surplus : float
         The same of what is guessed or was accepted.
+    share_of_guess : float
+        How much of that is guessed from strokes, range [0, 1]; the rest was accepted.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool
@@ -61,6 +63,7 @@ class Lessons:
     haste: float = 1.0
     surplus: float = 0.0
     guess_surplus: float = 0.0
+    share_of_guess: float = 1.0
     score: Callable[[nn.Module], float] | None = None
     chooses: bool = False
     keeps: Callable[[nn.Module], float | None] | None = None

@@ -314,6 +314,7 @@ def _record(
     course: Course, fitted: Fitted, lessons: Lessons, verdict: Verdict, began: str
 ) -> dict[str, Any]:
     split = course.split
+    corrected = course.corrected if course.settings.trust else None
     regions = sum(len(find_regions(a, course.base.card.ndim)) for a in split.training)
     return {
         "refined": {
@@ -336,8 +337,9 @@ def _record(
             "ended": fitted.stopped,
             "judged_early": fitted.judged_early,
             "precision": "bfloat16" if fitted.half_wide else "float32",
-            "guessed": not course.knows and course.base.card.ndim == 2 and not course.corrected,
-            "corrects": course.corrected.card.name if course.corrected else None,
+            "guessed": not course.knows and course.base.card.ndim == 2,
+            "corrects": corrected.card.name if corrected else None,
+            "share_of_guess": round(lessons.share_of_guess, 3),
             "trust": round(lessons.trust, 3),
             "surplus": round(lessons.surplus, 3),
             "from": course.base.card.name,

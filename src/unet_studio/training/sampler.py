@@ -141,9 +141,8 @@ class CropSampler:
     def _anywhere(self) -> tuple[Exercise, tuple[int, ...], list[float]]:
         """Choose any place of a frame that was annotated; of a guess, any that it is about."""
         exercise = self.exercises[self._pick(len(self.exercises))]
-        if (
-            exercise.guess is not None and not self.beyond
-        ):  # of a large image it tells the surroundings of strokes
+        if exercise.guess is not None and not self.beyond:
+            # Of a large image it tells the surroundings of strokes.
             parts = exercise.guess.parts
             part = parts[self._pick(len(parts))]
             return exercise, part.frame, [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unet_studio.training.exercises import Exercise
 
 # Around the strokes of a frame, in pixels: what crops around them may show, of planes and volumes.
-_AROUND = {2: (112, 112), 3: (16, 48, 48)}
+_AROUND = {2: (112, 112), 3: (12, 40, 40)}
 _LARGEST = 1 << 19  # pixels that are looked at in one go: of a forest's features half a gigabyte
 _MOST = 1 << 23  # pixels that are looked at in all, of images that are looked at in one go
 
@@ -79,16 +79,21 @@ class Guess:
     def block(
         self, frame: tuple[int, ...], start: Sequence[int], stop: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Return a part, axes (K, [Z,] Y, X); 0 for all classes where nothing is said."""
+        """Return a part, axes (K, [Z,] Y, X); 0 for all classes where nothing is said.
+
+        Windows overlap: what one of them says nothing of, none does.
+        """
         shape = [b - a for a, b in zip(start, stop, strict=True)]
-        block = np.zeros((self.count, *shape), np.float32)
+        block, seen = np.zeros((self.count, *shape), np.float32), np.zeros(shape, bool)
         for corner, plane in self.planes.get(frame, ()):
             low = [max(s, c) for s, c in zip(start, corner, strict=True)]
             high = [min(s, c + n) for s, c, n in zip(stop, corner, plane.shape[1:], strict=True)]
             if all(a < b for a, b in zip(low, high, strict=True)):
                 into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
                 out = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, corner, strict=True))
-                block[(slice(None), *into)] = plane[(slice(None), *out)]
+                silent = seen[into] & ~block[(slice(None), *into)].any(0)
+                block[(slice(None), *into)] = np.where(silent, 0, plane[(slice(None), *out)])
+                seen[into] = True
         return block
 
 
