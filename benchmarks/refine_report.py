@@ -13,7 +13,8 @@ from refine_domains import DOMAINS
 
 _NOTES = [
     "A simulated annotator paints at most ten strokes of 3 to 5 pixels width per round, in the",
-    "largest errors of the model at hand. Each round starts from the base model with all strokes.",
+    "largest errors of the model at hand. Each round starts from the base model with all strokes,",
+    "and is told whose result the latest correct.",
     "*Forest* is scikit-image's trainable segmentation (multiscale features, random forest) on",
     "the same strokes. Dice of the foreground, pooled over the pixels of images that were not",
     "painted on. *Held back* is what the guard measured, *kept* the share of what the base was",

@@ -1,4 +1,4 @@
-"""Old model against new, on annotations that neither has seen.
+"""Old model against new, on annotations that were held back.
 
 The unit is a region (a stroke, or a cell of dense annotations), not a pixel: pixels
 of one stroke agree with each other whatever the model, and would prove anything.
@@ -361,7 +361,7 @@ def _finding(
     """Return the finding and its reason, from scores per class."""
     guess = 1 / len(after)
     if after.mean() <= before.mean():
-        return "worse", "The new model is no better on what it has not seen"
+        return "worse", "The new model is no better on what was held back"
     # Who knows nothing has one class all right, by finding it everywhere: no loss to compare with.
     from_where = np.full_like(before, guess) if kept is None else before
     if (from_where - after).max() > _LARGEST_FALL:
@@ -380,4 +380,4 @@ def _finding(
             "The new model is better where you painted, but on the sample images it agrees with "
             f"the old one by only {100 * agreement:.0f} %, so it may be worse elsewhere"
         )
-    return "better", "The new model is better on what it has not seen"
+    return "better", "The new model is better on what was held back"
