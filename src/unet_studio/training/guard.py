@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from unet_studio.training.exercises import Exercise
 
 Finding = Literal["better", "worse", "too little to judge"]
-# A difference as large comes about by chance in fewer than 2 of 100 cases.
-SIGNIFICANCE = 0.02
+# A difference as large comes about by chance in fewer than 1 of 100 cases. Of 2 of 100, strokes of
+# random classes now and then made it (measured in benchmarks/results/refine.md).
+SIGNIFICANCE = 0.01
 # Strokes of random classes are told apart as well in fewer than 1 of 10 cases.
 _MEANINGLESS = 0.1
 # Without an old model to keep to, the mean over classes must beat a guess by so much.

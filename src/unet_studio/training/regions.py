@@ -21,7 +21,8 @@ from unet_studio.training.annotations import BACKGROUND, Annotations, Box
 # Dense annotations are cut into cells of this edge, in pixels: one large region
 # would be a single opinion.
 CELL = 64
-# Fewer regions prove nothing: all of six by chance is 1 in 64.
+# Fewer regions say next to nothing. Six may show a loss; a gain takes seven, all of which by
+# chance is 1 in 128.
 LEAST_HELD_BACK = 6
 # Of as many held back or more, a third does not judge but chooses what is judged. By fewer
 # the choice would be chance, and there would be too few left to judge on.
