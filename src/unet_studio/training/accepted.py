@@ -52,22 +52,13 @@ class Answers:
     Attributes
     ----------
     parts : tuple of (int, Window, array of float16, axes (K, [Z,] Y, X))
-        Number of the image, place, and probabilities, background first. Of objects, boundary and
-        distance follow.
-    classes : int
-        How many of the K are classes, the first of them.
+        Number of the image, place, and probabilities of the classes, background first.
     doubts : dict
         What strokes last said of each part: what was painted, and where the answer is wrong.
     """
 
     parts: tuple[tuple[int, Window, NDArray[np.float16]], ...]
-    classes: int
     doubts: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict)
-
-    def of_classes(self) -> Answers:
-        """Return the same without boundary and distance."""
-        parts = ((number, window, found[: self.classes]) for number, window, found in self.parts)
-        return Answers(tuple(parts), self.classes)
 
     def doubted(self, part: int, annotations: Annotations) -> NDArray[np.bool_]:
         """Return where strokes say that a part is wrong, axes ([Z,] Y, X)."""
@@ -76,8 +67,7 @@ class Answers:
         places = np.flatnonzero(painted >= 0)
         strokes = np.stack([places, painted.ravel()[places]])
         if part not in self.doubts or not np.array_equal(self.doubts[part][0], strokes):
-            said = probabilities[: self.classes].argmax(0)
-            self.doubts[part] = strokes, _contradicted(said, painted)
+            self.doubts[part] = strokes, _contradicted(probabilities.argmax(0), painted)
         return self.doubts[part][1]
 
 
@@ -122,7 +112,7 @@ def ask(
         number, window = windows[index]
         found = _look(network, exercises[number], window, card, check)
         parts.append((number, window, found))
-    return Answers(tuple(parts), card.out_channels if card.representation == "classes" else 2)
+    return Answers(tuple(parts))
 
 
 def _look(
@@ -130,7 +120,7 @@ def _look(
     check: Callable[[], None] | None,
 ) -> NDArray[np.float16]:  # fmt: skip
     """Return what a network finds in a window, axes (K, [Z,] Y, X)."""
-    count = card.out_channels + (card.representation != "classes")
+    count = card.out_channels if card.representation == "classes" else 2
     found = np.empty((count, *window.shape), np.float16)
     for start, stop in _pieces(window, card.ndim):
         if check is not None:
@@ -169,7 +159,7 @@ def _probabilities(
         found = logits.softmax(0)
     else:
         found = logits.sigmoid()
-        found = torch.cat([1 - found[:1], found])
+        found = torch.cat([1 - found[:1], found[:1]])
     inside = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, low, strict=True))
     return np.asarray(found[(slice(None), *inside)].cpu().numpy(), np.float32)
 

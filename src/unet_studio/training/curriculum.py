@@ -245,9 +245,7 @@ def _asked(course: Course, corrected: Model, check: Callable[[], None] | None) -
     """Return what a corrected model finds, as far as there is time to look."""
     settings = course.settings
     limit = math.inf if settings.steps else _ASKING * settings.seconds
-    answers = ask(corrected, course.exercises, course.device, settings.seed, limit, check)
-    # What is new learns neither boundary nor distance so.
-    return answers if course.knows else answers.of_classes()
+    return ask(corrected, course.exercises, course.device, settings.seed, limit, check)
 
 
 def _keeper(

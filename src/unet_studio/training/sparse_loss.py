@@ -19,6 +19,8 @@ _BOUND = 0.7
 # An error is larger than the stroke on it: so far around, in pixels, nothing is asked of who
 # made it.
 _AROUND_ERRORS = 6
+# Bent with its image, what was accepted fades at its edges: probabilities add up to less than 1.
+_ACCEPTED = 0.99
 
 
 def sparse_loss(
@@ -139,7 +141,11 @@ def rehearsal_loss(
 
 
 def trust_loss(
-    now: torch.Tensor, said: torch.Tensor, picked: torch.Tensor, representation: str
+    now: torch.Tensor,
+    said: torch.Tensor,
+    picked: torch.Tensor,
+    representation: str,
+    foreground_only: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return how far the network is from what another says, as far as that is credible.
 
@@ -158,6 +164,8 @@ def trust_loss(
     picked : tensor of bool, axes (N, [Z,] Y, X)
         Pixels to compare: those that were not painted.
     representation : {"binary", "classes", "objects"}
+    foreground_only : tensor of bool, same axes as ``picked``, optional
+        Of objects: where edge and depth are not compared.
     """
     if not bool(picked.any()):
         return now.new_zeros(())
@@ -173,7 +181,10 @@ def trust_loss(
         loss = (2 * soft[:, 0] - 1).abs() * _bounded(agreeing)
         if soft.shape[1] > 1:
             # Edge and depth of what is not thought to be there mean nothing.
-            loss = loss + agreeing.detach() * _apart(logits[:, 1:], soft[:, 1:])
+            heard = agreeing.detach()
+            if foreground_only is not None:
+                heard = heard * ~foreground_only[picked]
+            loss = loss + heard * _apart(logits[:, 1:], soft[:, 1:])
     return torch.stack([loss[kind == k].mean() for k in torch.unique(kind)]).mean()
 
 
@@ -224,6 +235,38 @@ def _apart(logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
 
 def _bounded(agreeing: torch.Tensor) -> torch.Tensor:
     return (1 - agreeing.clamp(min=1e-4) ** _BOUND) / _BOUND
+
+
+def corrected_word(
+    word: torch.Tensor, accepted: torch.Tensor | None, representation: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what an old model says, but for what was accepted of one that was corrected.
+
+    Parameters
+    ----------
+    word : tensor of float, axes (N, C, [Z,] Y, X)
+        Probabilities of the old model.
+    accepted : tensor of float or None, axes (N, K, [Z,] Y, X)
+        Probabilities of the classes, background first, 0 for all where nothing was accepted.
+    representation : {"binary", "classes", "objects"}
+
+    Returns
+    -------
+    tensor of float, axes (N, C, [Z,] Y, X)
+    tensor of bool, axes (N, [Z,] Y, X)
+        Where the old model is thought to be wrong. Of edge and depth of an object it knows
+        nothing there; what the corrected model makes of them is not asked: taught from one model
+        to the next they spoil (measured in benchmarks/results/refine.md).
+    """
+    if accepted is None:
+        return word, torch.zeros_like(word[:, 0], dtype=torch.bool)
+    there = accepted.sum(1) > _ACCEPTED
+    if representation == "classes":
+        corrected = there & (accepted.argmax(1) != word.argmax(1))
+        return torch.where(corrected[:, None], accepted, word), corrected
+    corrected = there & ((accepted[:, 1] > 0.5) != (word[:, 0] > 0.5))
+    found = torch.where(corrected, accepted[:, 1], word[:, 0])
+    return torch.cat([found[:, None], word[:, 1:]], 1), corrected
 
 
 def contradicted(

@@ -54,7 +54,7 @@ class Guess:
     ----------
     planes : dict of frame to list of (start, array of float16, axes (K, [Z,] Y, X))
         Probabilities of the classes, background first, in parts of some frames; 0 for all where
-        there is nothing to go by. Of objects, boundary and distance may follow.
+        there is nothing to go by.
     count : int
         K.
     """

@@ -28,6 +28,7 @@ from unet_studio.training.refine import refine
 from unet_studio.training.regions import find_regions
 from unet_studio.training.retarget import retarget
 from unet_studio.training.sampler import CropSampler
+from unet_studio.training.sparse_loss import corrected_word, trust_loss
 from unet_studio.training.surroundings import Window, guess_of
 
 EDGE = 160
@@ -44,10 +45,10 @@ def drawn_on(strokes, mode="classes", axes="YX", shape=(EDGE, EDGE)):
     return SimpleNamespace(annotations=annotations_on(volume, labels, mode=mode))
 
 
-def answers_of(foreground, classes=2):
+def answers_of(foreground):
     p = np.asarray(foreground, np.float16)
     window = Window((), (0,) * p.ndim, p.shape)
-    return Answers(((0, window, np.stack([1 - p, p])),), classes)
+    return Answers(((0, window, np.stack([1 - p, p])),))
 
 
 def two_squares():
@@ -104,7 +105,7 @@ def test_what_is_taught_of_several_classes_is_doubted_class_by_class():
     p[0] = 1
     p[:, 20:60, 20:60] = np.array([0.1, 0.8, 0.1])[:, None, None]
     p[:, 20:60, 60:100] = np.array([0.1, 0.1, 0.8])[:, None, None]
-    answers = Answers(((0, Window((), (0, 0), (EDGE, EDGE)), p),), 3)
+    answers = Answers(((0, Window((), (0, 0), (EDGE, EDGE)), p),))
     exercise = drawn_on([(3, np.s_[40, 22:30])])
     there = said(accepted(answers, [exercise])[0])
     assert not there[20:60, 20:60].any()
@@ -211,7 +212,7 @@ def test_what_one_of_two_windows_doubts_the_other_does_not_teach():
     parts = [(0, w, both[:, w.start[0] : w.stop[0]]) for w in windows]
     exercise = drawn_on([(1, np.s_[62, 70:80])])
     for order in (parts, parts[::-1]):
-        (guess,) = accepted(Answers(tuple(order), 2), [exercise])
+        (guess,) = accepted(Answers(tuple(order)), [exercise])
         there = said(guess)
         assert not there[60:90, 60:100].any()
         assert there[120:, :].all()
@@ -353,7 +354,7 @@ def test_a_model_that_knows_heeds_what_was_accepted_more_than_its_own_word(
     nothing = with_head(taught.model, "nothing", 0.0, -8.0)
     heard = []
 
-    def listen(now, said, picked, kind):
+    def listen(now, said, picked, kind, _corrected):
         heard.append(said[:, 0][picked])
         return now.sum() * 0
 
@@ -410,17 +411,40 @@ def test_a_volume_is_refined_from_what_was_left_as_it_is():
     assert refined.record["refined"]["surplus"] == 0
 
 
-def test_of_objects_edges_and_depth_are_taken_over_too(pictures):
+def test_of_objects_the_old_model_alone_speaks_of_edges_and_depth():
+    """Taught from one model to the next, they spoil."""
+    word = torch.full((1, 3, 4, 4), 0.8)
+    accepted = torch.zeros(1, 2, 4, 4)
+    accepted[:, :, :, :2] = torch.tensor([0.9, 0.1])[None, :, None, None]  # corrected
+    accepted[:, :, :, 2:3] = torch.tensor([0.1, 0.9])[None, :, None, None]  # confirmed
+    said, corrected = corrected_word(word, accepted, "objects")
+    assert corrected[..., :2].all()
+    assert not corrected[..., 2:].any()
+    assert torch.equal(said[:, 1:], word[:, 1:])
+    assert (said[:, 0, :, :2] == accepted[:, 1, :, :2]).all()
+    assert (said[:, 0, :, 2:] == 0.8).all()
+
+    def edge_gradient(foreground_only):
+        now = torch.zeros(1, 3, 4, 4, requires_grad=True)
+        everywhere = torch.ones(1, 4, 4, dtype=torch.bool)
+        trust_loss(now, said, everywhere, "objects", foreground_only).backward()
+        return now.grad[:, 1:].abs().sum(1)[0]
+
+    assert (edge_gradient(corrected)[:, :2] == 0).all()
+    assert (edge_gradient(corrected)[:, 2:] > 0).all()
+    assert (edge_gradient(None) > 0).all()
+
+
+def test_objects_are_refined_from_what_was_left_as_it_is(pictures):
     image, _, painted = pictures
     base = new_model(
         "unet-tiny", representation="objects", classes=("disk",), options={"widths": (4, 8)}
     )
     card = base.card.model_copy(update={"trained": True, "name": "knows"})
-    knows = Model(card, base.network)
-    for model, channels in ((knows, 4), (base, 2)):
+    for model in (Model(card, base.network), base):
         course = course_of(pictures, model, model)
         lessons = make_lessons(course, Judgement(course, CancelToken()))
-        assert lessons.sampler.batch(4).guess.shape[1] == channels
+        assert lessons.sampler.batch(4).guess.shape[1] == 2
         told = refine(image, painted, model, corrects=model, axes="TYX", steps=2, crop=32)
         assert told.record["refined"]["corrects"] == model.card.name
 
