@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from unet_studio.errors import AnnotationError
 from unet_studio.gui.canvas import Canvas
 from unet_studio.gui.live_view import LiveView, visible_view
 from unet_studio.gui.refine_desk import RefineDesk, version_of
 from unet_studio.gui.refine_run import RefineRequest, RefineResult
-from unet_studio.models.files import read_card, weights_hash
+from unet_studio.models.files import read_card
 from unet_studio.training.annotations import check_annotations
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ class Requests:
         UNetStudioError
         """
         path, origin = session.path(number), self._origin
-        if number == 0 and origin is not None and origin.exists() and same_weights(origin, path):
+        if number == 0 and origin is not None and origin.exists() and session.began_with(origin):
             if not header.choose(origin):
                 header.open_file(origin)
         else:
@@ -105,29 +103,9 @@ class Requests:
         session = self._desk.session
         version = version_of(session, path)
         if session is None or (
-            version is None and session.versions and not same_weights(session.path(0), path)
+            version is None and session.versions and not session.began_with(path)
         ):
             session, version = self._desk.begin(name), None
         if version is None:
             self._origin = path
         return session, version or 0
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    """Whether two model files hold the same numbers, be they half as wide in one of them.
-
-    A model that is shipped in float16 is kept in float32 by a session that begins with it.
-    """
-    first = weights_hash(one)
-    if first and first == weights_hash(other):
-        return True
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(one, "np") as a, safe_open(other, "np") as b:
-            names = set(a.keys())
-            return names == set(b.keys()) and all(
-                np.array_equal(a.get_tensor(n), b.get_tensor(n), equal_nan=True) for n in names
-            )
-    except (OSError, SafetensorError, TypeError):  # numpy has no bfloat16
-        return False

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from unet_studio.training.glimpse import View, class_probabilities
 from unet_studio.training.mixed_precision import is_quicker_in_bfloat16
 from unet_studio.training.rehearsal import frozen_copy
 from unet_studio.training.surroundings import Guess, Window, affordable, guess_of
@@ -110,58 +111,36 @@ def ask(
         if parts and time.perf_counter() - began > seconds:
             break
         number, window = windows[index]
-        found = _look(network, exercises[number], window, card, check)
+        found = _look(network, number, exercises[number], window, card, check)
         parts.append((number, window, found))
     return Answers(tuple(parts))
 
 
 def _look(
-    network: nn.Module, exercise: Exercise, window: Window, card: ModelCard,
+    network: nn.Module, number: int, exercise: Exercise, window: Window, card: ModelCard,
     check: Callable[[], None] | None,
 ) -> NDArray[np.float16]:  # fmt: skip
     """Return what a network finds in a window, axes (K, [Z,] Y, X)."""
     count = card.out_channels if card.representation == "classes" else 2
     found = np.empty((count, *window.shape), np.float16)
+    half_wide = is_quicker_in_bfloat16(device := next(network.parameters()).device)
     for start, stop in _pieces(window, card.ndim):
-        if check is not None:
-            check()
+        view = View(number, window.frame, start, stop)
         inside = tuple(
             slice(a - o, b - o) for a, b, o in zip(start, stop, window.start, strict=True)
         )
-        found[(slice(None), *inside)] = _probabilities(
-            network, exercise, window.frame, start, stop, card
-        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=half_wide):
+            found[(slice(None), *inside)] = class_probabilities(
+                network, exercise, view, card, context=_CONTEXT[card.ndim], check=check
+            )
     return found
 
 
-def _pieces(window: Window, ndim: int) -> Iterator[tuple[list[int], list[int]]]:
+def _pieces(window: Window, ndim: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     edge = _PIECE[ndim]
     corners = [range(a, b, edge) for a, b in zip(window.start, window.stop, strict=True)]
     for start in product(*corners):
-        yield list(start), [min(a + edge, b) for a, b in zip(start, window.stop, strict=True)]
-
-
-@torch.no_grad()
-def _probabilities(
-    network: nn.Module, exercise: Exercise, frame: Sequence[int], start: Sequence[int],
-    stop: Sequence[int], card: ModelCard,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Return what a network finds in a piece, seen with some of what is around it."""
-    context = _CONTEXT[card.ndim]
-    low = [max(0, (a - context) // s * s) for a, s in zip(start, card.strides, strict=True)]
-    high = [min(n, b + context) for b, n in zip(stop, exercise.shape, strict=True)]
-    pad = [(0, -(b - a) % s) for a, b, s in zip(low, high, card.strides, strict=True)]
-    block = np.pad(exercise.image(frame, low, high), [(0, 0), *pad], mode="symmetric")
-    device = next(network.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_quicker_in_bfloat16(device)):
-        logits = network(torch.from_numpy(block)[None].to(device))[0].float()
-    if card.representation == "classes":
-        found = logits.softmax(0)
-    else:
-        found = logits.sigmoid()
-        found = torch.cat([1 - found[:1], found[:1]])
-    inside = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, low, strict=True))
-    return np.asarray(found[(slice(None), *inside)].cpu().numpy(), np.float32)
+        yield start, tuple(min(a + edge, b) for a, b in zip(start, window.stop, strict=True))
 
 
 def accepted(

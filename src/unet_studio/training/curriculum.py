@@ -89,7 +89,7 @@ def make_lessons(
             lessons.trust, lessons.surplus = settings.trust * _GUESS * taught.heed, taught.surplus
             # What was accepted is of images, not of strokes.
             lessons.guess_surplus = taught.share_of_guess * taught.surplus
-            lessons.share_of_guess = taught.share_of_guess
+        lessons.share_of_guess = taught.share_of_guess
 
     weigh()
     if settings.rehearse and course.knows:
@@ -143,7 +143,7 @@ class _Taught:
         self._newest = [e.annotations for e in course.exercises]
         self.chance_apart: float | None = None
         self.heed = 1.0  # how much of its weight a guess has, or what was accepted
-        self.share_of_guess = 1.0  # the rest is what was accepted
+        self.share_of_guess = 0.0  # the rest is what was accepted
         self._guesses: Sequence[Guess | None] = ()  # by strokes alone
         self._believed = 1.0  # how far guesses are
         self._answers: Answers | None = None
@@ -234,6 +234,7 @@ class _Taught:
     def _with_guesses(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """Add what is guessed, or what of a corrected model's result strokes leave as it is."""
         guesses, self.heed = list(self._guesses), self._believed
+        self.share_of_guess = float(any(guesses))
         if self._answers is not None:
             answers = accepted(self._answers, exercises, self._held, reach(self._course.base.card))
             guesses, share = blended(guesses, answers, self._believed)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from unet_studio.models.card import ModelCard
     from unet_studio.training.exercises import Exercise
@@ -90,17 +90,49 @@ def look(
         entropy of a mean is their mean entropy plus their disagreement (Houlsby et al.
         2011, arXiv:1112.5745).
     """
+    mirrors: list[tuple[int, ...]] = [(), (-2,), (-1,), (-2, -1)] if flips else [()]
+    mean = class_probabilities(network, exercise, view, card, mirrors=mirrors, check=check)
+    entropy = -(mean * np.log(np.clip(mean, 1e-6, 1))).sum(0) / np.log(len(mean))
+    return Glimpse(
+        view, (1 - mean[0]).astype(np.float32), np.clip(entropy, 0, 1).astype(np.float32)
+    )
+
+
+def class_probabilities(
+    network: nn.Module,
+    exercise: Exercise,
+    view: View,
+    card: ModelCard,
+    *,
+    context: int = _CONTEXT,
+    mirrors: Sequence[tuple[int, ...]] = ((),),
+    check: Callable[[], None] | None = None,
+) -> NDArray[np.float32]:
+    """Return what a network finds in a view, axes (K, [Z,] Y, X), background first.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode.
+    exercise : Exercise
+    view : View
+        Looked at in one pass.
+    card : ModelCard
+    context : int
+        Pixels around the view that the network sees.
+    mirrors : sequence of tuple of int
+        Axes to flip; the mean of these images is returned.
+    check : callable, optional
+        Called before each of them; may raise to stop.
+    """
     axes = list(zip(view.start, view.stop, card.strides, exercise.shape, strict=True))
-    start = [max(0, (low - _CONTEXT) // stride * stride) for low, _, stride, _ in axes]
-    stop = [min(n, high + _CONTEXT) for _, high, _, n in axes]
+    start = [max(0, (low - context) // stride * stride) for low, _, stride, _ in axes]
+    stop = [min(n, high + context) for _, high, _, n in axes]
     pad = [(0, -(b - a) % s) for a, b, s in zip(start, stop, card.strides, strict=True)]
     block = np.pad(
         exercise.image(view.frame, start, stop), [(0, 0), *pad], mode="symmetric"
     )  # edges of an image look like its inside
     image = torch.from_numpy(block)[None].to(next(network.parameters()).device)
-    mirrors: list[tuple[int, ...]] = [()]
-    if flips:
-        mirrors += [(-2,), (-1,), (-2, -1)]
     total: torch.Tensor | None = None
     for mirror in mirrors:
         if check is not None:
@@ -111,15 +143,11 @@ def look(
         found = found.flip(mirror) if mirror else found
         total = found if total is None else total + found
     assert total is not None
-    mean = (total[0] / len(mirrors)).cpu().numpy()
     inside = tuple(
         slice(low - a, high - a) for (low, high, _, _), a in zip(axes, start, strict=True)
     )
-    mean = mean[(slice(None), *inside)]
-    entropy = -(mean * np.log(np.clip(mean, 1e-6, 1))).sum(0) / np.log(len(mean))
-    return Glimpse(
-        view, (1 - mean[0]).astype(np.float32), np.clip(entropy, 0, 1).astype(np.float32)
-    )
+    mean = (total[0] / len(mirrors)).cpu().numpy()
+    return np.asarray(mean[(slice(None), *inside)], np.float32)
 
 
 def _probabilities(logits: torch.Tensor, card: ModelCard) -> torch.Tensor:

@@ -37,7 +37,8 @@ class Lessons:
     guess_surplus : float
         The same of what is guessed or was accepted.
     share_of_guess : float
-        How much of that is guessed from strokes, range [0, 1]; the rest was accepted.
+        How much of that is guessed from strokes, range [0, 1]; the rest was accepted, if
+        anything was.
     score : callable or None
         Scores a network on held-back regions, range [0, 1].
     chooses : bool
@@ -63,7 +64,7 @@ class Lessons:
     haste: float = 1.0
     surplus: float = 0.0
     guess_surplus: float = 0.0
-    share_of_guess: float = 1.0
+    share_of_guess: float = 0.0
     score: Callable[[nn.Module], float] | None = None
     chooses: bool = False
     keeps: Callable[[nn.Module], float | None] | None = None

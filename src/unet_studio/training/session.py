@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unet_studio.errors import AnnotationError, ModelError
 from unet_studio.images.atomic import atomic_file
 from unet_studio.models.files import SUFFIX as MODEL_SUFFIX
+from unet_studio.models.files import weights_hash
 from unet_studio.models.store import home_folder
 from unet_studio.training.strokes_file import SUFFIX, load_annotations, save_annotations
 
@@ -82,6 +83,7 @@ class _Index(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     current: int = 0
+    origin: str = ""  # hash of the weights in the file that the base came from
     versions: tuple[Version, ...] = ()
     images: tuple[PaintedImage, ...] = ()
     version: int = 1
@@ -166,6 +168,8 @@ class Session:
         from unet_studio.models.model import save_model
 
         index = self._index()
+        if not index.versions and model.path is not None:
+            index = index.model_copy(update={"origin": weights_hash(model.path)})
         number = 1 + max((v.number for v in index.versions), default=-1)
         saved = save_model(model, self.path(number))
         created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -178,6 +182,19 @@ class Session:
             index.model_copy(update={"current": current, "versions": (*index.versions, version)})
         )
         return version
+
+    def began_with(self, path: Path) -> bool:
+        """Whether a model file holds the weights that the session began with.
+
+        They need not be written alike: shipped models are float16, the base here is float32.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, damaged, or no model file.
+        """
+        known = {self._index().origin, weights_hash(self.path(0))} - {""}
+        return weights_hash(path) in known
 
     def adopt(self, number: int) -> Version:
         """Make a version the current one.

@@ -315,9 +315,8 @@ def test_what_was_accepted_is_learned_with_full_weight_and_not_around_what_judge
 
     # The guess is not from these strokes, so it may stand in for what is not taken from there.
     (exercise,) = lessons.sampler.exercises
-    by_strokes = make_lessons(
-        replace(course, corrected=None), Judgement(course, CancelToken())
-    ).sampler.exercises[0]
+    alone = make_lessons(replace(course, corrected=None), Judgement(course, CancelToken()))
+    (by_strokes,) = alone.sampler.exercises
     for region in course.split.held_back:
         start, stop = (0, 0), exercise.shape  # the frames are within reach as a whole
         blocks = [e.guess.block(region.frame, start, stop) for e in (exercise, by_strokes)]
@@ -325,8 +324,10 @@ def test_what_was_accepted_is_learned_with_full_weight_and_not_around_what_judge
     learned = [r for r in find_regions(course.split.training[0], 2) if r.kind == 1]
     assert share_said(lessons.sampler, learned) > 0.5
     everything = lessons.last_third(course.base.network)
-    own = everything.exercises[0].guess.block(course.split.held_back[0].frame, start, stop)
-    assert not np.array_equal(own, blocks[1])
+    frame = course.split.held_back[0].frame
+    untold = alone.last_third(course.base.network)
+    blocks = [s.exercises[0].guess.block(frame, start, stop) for s in (everything, untold)]
+    assert not np.array_equal(*blocks)  # it is told there, too
 
 
 def retarget_like(base, model):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from unet_studio.models.files import weights_hash
+from unet_studio.models.model import load_model
+from unet_studio.models.store import find_model
 from unet_studio.training.annotations import annotate
-from unet_studio.training.session import list_sessions, new_session, session_of
+from unet_studio.training.session import list_sessions, new_session, open_session, session_of
 
 
 def test_images_have_numbers_of_their_own_and_keep_them(tmp_path):
@@ -31,3 +35,17 @@ def test_an_image_leads_to_its_latest_session(tmp_path):
     (tmp_path / "y" / "broken").mkdir()
     (tmp_path / "y" / "broken" / "session.json").write_text("{")
     assert session_of("b", tmp_path / "y") == second
+
+
+def test_a_session_knows_the_model_that_it_began_with_however_that_is_written(tmp_path):
+    """The shipped models are float16, a session keeps float32."""
+    path, model = find_model("nuclei").path, load_model("nuclei")
+    session = open_session(tmp_path / "session", model)
+    assert weights_hash(path) != weights_hash(session.path(0))
+    assert session.began_with(path)
+    assert session.began_with(session.path(0))
+    with torch.no_grad():
+        next(iter(model.network.parameters())).view(-1)[0] += 1
+    session.add(model)
+    assert not session.began_with(session.path(1))
+    assert not session.began_with(find_model("em-membranes").path)
