@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.images.atomic import scratch_folder
+from unet_studio.images.blocks import in_threads
 from unet_studio.images.volume import Volume
 from unet_studio.inference.disk import shortage_of_disk
 from unet_studio.inference.plan import RunPlan, resolve
@@ -146,7 +147,7 @@ def segment_to_zarr_steps(
             labels = output
             made = yield from take_classes(
                 prediction, method, block=object_block(labels.shape, plan),
-                measure=recipe.measure, check=check,
+                measure=recipe.measure, check=check, each=in_threads,
             )  # fmt: skip
         else:
             labels = _scratch_array(scratch / "labels", plan, "uint32")

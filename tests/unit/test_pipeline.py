@@ -1,6 +1,7 @@
 """The whole path from Python: axes in, labels out, events, cancel, records, re-runs."""
 
 import json
+import threading
 
 import dask.array as da
 import numpy as np
@@ -247,6 +248,25 @@ def test_P12_statistics_come_from_the_volume_not_the_tile(tiny):
     lazy = predict(da.from_array(image, (64, 64)), tiny)
     assert cut.record["scaling"] == lazy.record["scaling"]
     np.testing.assert_array_equal(cut.probabilities, lazy.probabilities)
+
+
+def test_a_chunk_is_computed_once_for_all_tiles_that_touch_it(tiny):
+    image = np.random.default_rng(3).integers(0, 255, (512, 512), dtype=np.uint8)
+    times, lock = np.zeros((8, 8), int), threading.Lock()
+
+    def computed(block, block_info=None):
+        with lock:
+            times[tuple(block_info[0]["chunk-location"])] += 1
+        return block
+
+    lazy = da.from_array(image, chunks=64).map_blocks(computed, dtype=np.uint8, meta=image[:0, :0])
+    options = {"tiling": {"tile": 304}, "device": "cpu"}
+    found = predict(lazy, tiny, axes="YX", **options)
+    assert found.record["tiles"]["count"] >= 9
+    assert (times == 1).all()  # to measure intensities, too
+    np.testing.assert_array_equal(
+        found.probabilities, predict(image, tiny, axes="YX", **options).probabilities
+    )
 
 
 def test_large_volumes_are_sampled_evenly_and_alike():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -25,6 +28,28 @@ class Each(Protocol):
     ) -> Iterator[Result]:
         """Return the results of ``work(item)``."""
         ...
+
+
+_THREADS = 4  # to unpack and count blocks: memory sets the limit
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
+    """Do a piece of work on each of many items, in a few threads; see :class:`Each`.
+
+    Items are taken in the caller's thread, few more than there are threads.
+    """
+    count = min(_THREADS, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(count, "unet-studio-blocks")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 # Reading again is only for the message; beyond so many blocks it takes too long.

@@ -44,6 +44,8 @@ class VolumeInfo:
     name : str
     rgb : bool
         The channel axis holds red, green, blue (and perhaps alpha).
+    chunked : bool
+        Stored or computed in chunks (Zarr, dask): each is read whole.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +53,7 @@ class VolumeInfo:
     axes: Axes
     name: str = "image"
     rgb: bool = False
+    chunked: bool = False
 
     def length(self, axis: str) -> int:
         """Return the length along an axis; 1 if there is no such axis."""
@@ -115,6 +118,7 @@ class Volume:
             self.axes,
             self.name,
             self.rgb,
+            bool(getattr(self.array, "chunks", None)),
         )
 
     def read(
@@ -162,9 +166,8 @@ class Volume:
 
     @property
     def concurrent(self) -> bool:
-        """Whether several threads may read at once: numpy, Zarr and dask promise it."""
-        library = type(self.array).__module__.partition(".")[0]
-        return isinstance(self.array, np.ndarray) or library in ("zarr", "dask")
+        """Whether several threads may read at once."""
+        return may_read_at_once(self.array)
 
     def in_memory(self) -> Volume:
         """Return the same volume with all of its pixels read.
@@ -220,6 +223,13 @@ def _runs(channels: Sequence[int] | range) -> list[slice]:
         else:
             runs.append(slice(channel, channel + 1))
     return runs
+
+
+def may_read_at_once(array: ArrayLike) -> bool:
+    """Whether several threads may read an array at once: numpy, Zarr and dask promise it."""
+    library = type(array).__module__.partition(".")[0]
+    promised = isinstance(array, np.ndarray) or library in ("zarr", "dask")
+    return promised or bool(getattr(array, "concurrent", False))
 
 
 def check_array(array: Any, name: str) -> None:

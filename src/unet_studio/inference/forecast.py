@@ -29,8 +29,11 @@ OBJECTS_BYTES_PER_PIXEL = 28
 _OPENVINO_ACTIVATIONS = 0.7
 _OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
 _TORCH_PLANES, _TORCH_VOLUMES = 0.78, 1.3
-_KEPT_BYTES = 100 * 10**6
+_FREED_BYTES = 100 * 10**6
 _LABEL_BYTES = 4
+# Chunks of a lazy image that tiles share: two rows of tiles of a wide one, where a GPU would
+# wait for them to be unpacked again.
+KEPT_BYTES, KEPT_BYTES_ON_GPU = 64 * 2**20, 256 * 2**20
 # Larger frames are cut into blocks for the objects step, in memory (objects/frames.py, to which
 # a test compares this) and through the disk.
 OBJECTS_BLOCK_PIXELS = 2048 * 2048
@@ -109,7 +112,7 @@ def forecast(
     elif device == "cpu" and card.architecture not in EMBEDDED:
         activations = int(activations * (_TORCH_PLANES if card.ndim == 2 else _TORCH_VOLUMES))
         if card.ndim == 2:
-            activations += min(_KEPT_BYTES, activations // 3)
+            activations += min(_FREED_BYTES, activations // 3)
     if flips:  # the sum, and what is turned back to be added to it
         activations += tile * 2 * 4 * card.out_channels
     on_device = 0
@@ -125,9 +128,13 @@ def forecast(
         # it; and what comes back of the network or waits to be written.
         copies = tile * ((3 * raw + 4) * read + 4 * card.in_channels)
         copies += tile * (2 * 4 + 4 * 2) * card.out_channels
+    at_work = activations + copies
+    if info.chunked:
+        most = KEPT_BYTES_ON_GPU if device.startswith("cuda") else KEPT_BYTES
+        at_work += min(most, math.prod(info.shape) * raw)
     # The network's activations are gone when objects are made.
-    held = network + kept + summed + max(activations + copies, labelling)
-    streamed = network + summed + max(activations + copies, block)
+    held = network + kept + summed + max(at_work, labelling)
+    streamed = network + summed + max(at_work, block)
     return Forecast(held, streamed, on_device)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_studio.events import CancelToken, Event, Started, TileDone, Warned
+from unet_studio.images.kept_blocks import keep_chunks
 from unet_studio.images.normalisation import Scaling
 from unet_studio.images.sampling import measure_scaling
 from unet_studio.images.volume import Volume
@@ -29,6 +30,7 @@ from unet_studio.inference.choice import (
 from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import open_devices
 from unet_studio.inference.executor import Executor, Keep
+from unet_studio.inference.forecast import KEPT_BYTES, KEPT_BYTES_ON_GPU
 from unet_studio.inference.intake import Intake
 from unet_studio.inference.lanes import LinkedToken, make_executors, run_lanes
 from unet_studio.inference.plan import RunPlan, spatial_axes
@@ -116,6 +118,7 @@ def predict_steps(
     began = time.perf_counter()
     devices, notice = open_devices(planned_device(plan.recipe), plan.tile_count)
     warnings = [*model.notes, *plan.warnings, *([notice] if notice else [])]
+    volume = keep_chunks(volume, KEPT_BYTES if devices[0].type == "cpu" else KEPT_BYTES_ON_GPU)
     yield Started("measuring intensities")
     scaling = scaling_of(volume, model.card, plan, token.raise_if_cancelled)
     warnings += intensity_warnings(scaling, plan)
