@@ -106,12 +106,17 @@ class KeptBlocks:
             yield from here.items()
             here.clear()
             for box in _boxes(own):
-                yield from self._read(box)
+                for number, block in self._read(box):
+                    with self._lock:
+                        self._keep(number, block)
+                        del self._coming[number]
+                    own.pop(number).set_result(block)
+                    yield number, block
         finally:
             # What could not be read, or was not, is for whoever asks next.
             with self._lock:
                 for number, future in own.items():
-                    self._coming.pop(number, None)
+                    del self._coming[number]
                     future.cancel()
         for number, future in others.items():
             # Nobody waits who has not read, or failed to read, what is his to read.
@@ -119,7 +124,7 @@ class KeptBlocks:
             yield from self._blocks([number]) if block is None else [(number, block)]
 
     def _read(self, box: Box) -> Iterator[tuple[Number, NDArray[Any]]]:
-        """Read blocks side by side, and keep them."""
+        """Read blocks side by side."""
         firsts = [span.start * edge for span, edge in zip(box, self._edges, strict=True)]
         lasts = [
             min(span.stop * edge, n)
@@ -134,13 +139,7 @@ class KeptBlocks:
                 for i, edge, first in zip(number, self._edges, firsts, strict=True)
             )
             # A copy: a view would hold all that was read in memory.
-            block = read[part].copy() if several else read
-            with self._lock:
-                self._keep(number, block)
-                coming = self._coming.pop(number, None)
-            if coming is not None:
-                coming.set_result(block)
-            yield number, block
+            yield number, read[part].copy() if several else read
 
     def _keep(self, number: Number, block: NDArray[Any]) -> None:
         self._kept[number] = block

@@ -64,6 +64,20 @@ def test_threads_wait_for_each_other_instead_of_reading_twice():
     assert source.times.max() == 1
 
 
+def test_threads_never_wait_for_what_nobody_reads():
+    """With room for few blocks, one may be dropped and wanted again while others are read."""
+    source = Counted((160, 160))
+    kept = KeptBlocks(source, most=2 * 16 * 16 * 4)
+    rng = np.random.default_rng(1)
+    starts = rng.integers(0, 60, (2000, 2)).tolist()
+    keys = [(slice(y, y + 90), slice(x, x + 90)) for y, x in starts]
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(kept.__getitem__, key) for key in keys]
+        for key, future in zip(keys, running, strict=True):
+            assert np.array_equal(future.result(60), source.values[key])
+    assert kept._coming == {}
+
+
 def test_what_one_thread_could_not_read_another_reads():
     source = Counted()
     source.broken = threading.Event()
