@@ -120,8 +120,8 @@ class KeptBlocks:
                     future.cancel()
         for number, future in others.items():
             # Nobody waits who has not read, or failed to read, what is his to read.
-            block = None if future.cancelled() else _outcome(future)
-            yield from self._blocks([number]) if block is None else [(number, block)]
+            theirs = _outcome(future)
+            yield from self._blocks([number]) if theirs is None else [(number, theirs)]
 
     def _read(self, box: Box) -> Iterator[tuple[Number, NDArray[Any]]]:
         """Read blocks side by side."""
