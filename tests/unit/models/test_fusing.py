@@ -58,7 +58,9 @@ def test_the_bundled_models_say_the_same_without_joins_and_relus(name, precision
         with after:
             fused(image)
     assert {"cat", "relu_"} <= set(before.names)
-    assert not {"cat", "relu_", "relu"} & set(after.names)
+    # oneDNN has no bfloat16 for processors without AVX-512 or AMX: all stays as it was there.
+    can = precision == "float32" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert bool({"cat", "relu_", "relu"} & set(after.names)) == (not can)
 
 
 @pytest.mark.parametrize("name", ["unet-tiny", "resnet18", "efficientnet-b0"])
