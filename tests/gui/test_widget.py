@@ -271,6 +271,40 @@ def test_nothing_is_clipped_at_the_default_width(open_studio, qtbot):
     assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
 
 
+@pytest.mark.parametrize("floating", [False, True])
+def test_a_layer_that_goes_is_deleted_in_the_canvas_own_context(
+    floating, open_studio, qtbot, monkeypatch
+):
+    """Deleted in another one, as Qt's is while a window is painted, it ends the process."""
+    from qtpy.QtGui import QOffscreenSurface, QOpenGLContext
+    from qtpy.QtWidgets import QDockWidget
+    from vispy.gloo.context import GLContext
+
+    viewer, studio = open_studio(show=True)
+    points = viewer.add_points(np.zeros((1, 2)))
+    canvas = getattr(viewer.window, "__wrapped__", viewer.window)._qt_viewer.canvas.native
+    qtbot.waitUntil(canvas.isValid)
+    dock = studio
+    while not isinstance(dock, QDockWidget):
+        dock = dock.parentWidget()
+    dock.setFloating(floating)
+    surface, other = QOffscreenSurface(), QOpenGLContext()
+    surface.create()
+    other.setShareContext(canvas.context())
+    assert other.create()
+    assert other.makeCurrent(surface)
+    seen, finish = [], GLContext.finish
+
+    def finish_deleting(self):
+        seen.append(QOpenGLContext.currentContext())
+        finish(self)
+
+    monkeypatch.setattr(GLContext, "finish", finish_deleting)
+    viewer.layers.remove(points)
+    assert seen == [canvas.context()]
+    other.doneCurrent()
+
+
 def test_the_way_is_told_while_running(open_studio, engine, blob_image, qtbot):
     viewer, studio = open_studio()
     viewer.add_image(blob_image())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from unet_studio.gui.graphics import enter_canvas
 from unet_studio.gui.leaving import close_windows_at_exit
 from unet_studio.gui.model_header import ModelHeader
 from unet_studio.gui.settings import read_settings
@@ -59,6 +60,7 @@ class StudioWidget(QWidget):
         self._lay_out()
         self._bind_keys()
         napari_viewer.events.theme.connect(self._on_theme)
+        napari_viewer.layers.events.removing.connect(self._before_removal)
         close_windows_at_exit()
 
     @property
@@ -90,6 +92,7 @@ class StudioWidget(QWidget):
             self.tabs.widget(index).shut_down()
         self._viewer.bind_key(RUN_KEY, None)
         self._viewer.events.theme.disconnect(self._on_theme)
+        self._viewer.layers.events.removing.disconnect(self._before_removal)
         self._filter(None)
 
     def event(self, event: QEvent) -> bool:
@@ -153,6 +156,9 @@ class StudioWidget(QWidget):
     def _on_theme(self, event: Any) -> None:
         for index in range(self.tabs.count()):
             self.tabs.widget(index).set_theme(event.value)
+
+    def _before_removal(self, _event: Any) -> None:
+        enter_canvas(self)
 
     def _filter(self, window: QWidget | None) -> None:
         if self._window is not None:

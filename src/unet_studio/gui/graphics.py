@@ -1,15 +1,23 @@
-"""Keep two copies of LLVM apart: the one in Mesa's OpenGL and the one in triton.
+"""Two ways in which drawing ends the process, and how not to come there.
 
-Once a window has been drawn through a Mesa driver that uses LLVM (software
-rendering, AMD), importing triton ends the process with a segmentation fault:
-its own LLVM gets mixed up with the one that is loaded already. torch imports
-triton by the way, in places that have nothing to do with compiling.
+**Two copies of LLVM**, the one in Mesa's OpenGL and the one in triton: once a window has
+been drawn through a Mesa driver that uses LLVM (software rendering, AMD), importing triton
+ends the process with a segmentation fault: its own LLVM gets mixed up with the one that is
+loaded already. torch imports triton by the way, in places that have nothing to do with
+compiling.
+
+**Deleting in the wrong context**: when a layer goes, napari (0.9) deletes its buffers and
+programs at once, in whichever OpenGL context is current. While a window is being painted
+that becomes Qt's own, and the canvas, which knows nothing of it, draws on with what is
+gone: an access violation (napari's issues 6472 and 8471), or a segmentation fault in Mesa.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+from qtpy.QtWidgets import QMainWindow, QWidget
 
 _MAPS = Path("/proc/self/maps")
 
@@ -33,3 +41,21 @@ def block_triton_if_it_would_crash() -> bool:
     if mesa_uses_llvm:
         sys.modules["triton"] = None  # type: ignore[assignment]
     return mesa_uses_llvm
+
+
+def enter_canvas(widget: QWidget) -> None:
+    """Make the OpenGL context of napari's canvas the current one, if there is one.
+
+    Parameters
+    ----------
+    widget : QWidget
+        In napari's window, or in a dock of it.
+    """
+    window: QWidget | None = widget
+    while window is not None and not isinstance(window, QMainWindow):
+        window = window.parentWidget()
+    central = window.centralWidget() if window is not None else None
+    for child in central.findChildren(QWidget) if central is not None else ():
+        if child.inherits("QOpenGLWidget") and child.isValid():
+            child.makeCurrent()
+            return
