@@ -4,33 +4,48 @@
 
 runs each case in a process of its own and compares the growth of its peak
 resident memory with the forecast of the plan. The image lies in memory before
-the run, as a layer's does, and does not count.
+the run, as a layer's does, and does not count; or it is a Zarr, and the results go
+through the disk.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import platform
 import re
 import subprocess
 import sys
+import tempfile
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+import zarr
+
+from unet_studio import Model, load_model, segment, segment_to_zarr
+from unet_studio.images.volume import as_volume
+from unet_studio.inference.plan import resolve
+from unet_studio.recipe import Recipe
 
 CASES = [
-    # model, axes, shape, tile edge
-    ("nuclei", "YX", (1024, 1024), None),
-    ("nuclei", "YX", (2048, 2048), None),
-    ("nuclei", "YX", (4096, 4096), None),
-    ("nuclei", "YX", (4096, 4096), 1024),
-    ("nuclei", "ZYX", (16, 1024, 1024), None),
-    ("nuclei", "TYX", (16, 1024, 1024), None),
-    ("random:resnet18?representation=binary", "YX", (2048, 2048), None),
-    ("random:unet-tiny?ndim=3", "ZYX", (96, 192, 192), None),
+    # model, axes, shape, tile edge, where image and results are
+    ("nuclei", "YX", (1024, 1024), None, "memory"),
+    ("nuclei", "YX", (2048, 2048), None, "memory"),
+    ("nuclei", "YX", (4096, 4096), None, "memory"),
+    ("nuclei", "YX", (4096, 4096), 1024, "memory"),
+    ("nuclei", "YX", (4096, 4096), None, "disk"),
+    ("nuclei", "YX", (4096, 4096), 1024, "disk"),
+    ("nuclei", "ZYX", (16, 1024, 1024), None, "memory"),
+    ("nuclei", "ZYX", (16, 1024, 1024), None, "disk"),
+    ("nuclei", "TYX", (16, 1024, 1024), None, "memory"),
+    ("random:resnet18?representation=binary", "YX", (2048, 2048), None, "memory"),
+    ("random:unet-tiny?ndim=3", "ZYX", (96, 192, 192), None, "memory"),
+    ("random:unet-tiny?ndim=3", "ZYX", (96, 192, 192), None, "disk"),
 ]
+_CHUNK = 512  # edge of the Zarr's chunks
 # "int8" stands for integers in OpenVINO, the others for float32.
 BACKENDS = ("torch", "openvino", "int8")
 RESULTS = Path(__file__).parent / "results" / "memory_forecast.md"
@@ -46,32 +61,48 @@ def synthetic(shape: tuple[int, ...]) -> np.ndarray:
 
 def measure(index: int, backend: str) -> None:
     """Run one case in this process; print forecast and growth in bytes."""
-    from unet_studio import load_model, segment
-    from unet_studio.images.volume import as_volume
-    from unet_studio.inference.plan import resolve
-    from unet_studio.recipe import Recipe, Tiling
+    name = CASES[index][0]
+    with tempfile.TemporaryDirectory() as folder:
+        forecast, grown = grow(CASES[index], load_model(name), backend, Path(folder))
+    print(forecast, grown)
 
-    name, axes, shape, tile = CASES[index]
-    model = load_model(name)
+
+def grow(case: tuple[Any, ...], model: Model, backend: str, folder: Path) -> tuple[int, int]:
+    """Return the forecast of a run, and by how much the peak grows in it."""
+    name, axes, shape, tile, where = case
     precision, backend = ("int8", "auto") if backend == "int8" else ("float32", backend)
-    small = tuple(min(n, 64) for n in shape)
+    options = {"device": "cpu", "precision": precision}
+
+    def run(image: Any, **options: Any) -> None:
+        if where == "disk":
+            segment_to_zarr(image, folder / "labels.ome.zarr", model, axes=axes, **options)
+        else:
+            segment(image, model, axes=axes, **options)
+
     # Lazily loaded code does not count.
-    segment(synthetic(small), model, axes=axes, device="cpu", precision=precision)
-    image = synthetic(shape)
-    volume = as_volume(image, axes)
-    recipe = Recipe(
-        model=name, axes=axes, tiling=Tiling(tile=tile), device="cpu", precision=precision,
-        backend=backend,
-    )  # fmt: skip
-    forecast = resolve(recipe, model.card, volume.info).memory_bytes
+    run(placed(synthetic(tuple(min(n, 64) for n in shape)), where, folder / "small"), **options)
+    volume = as_volume(placed(synthetic(shape), where, folder / "image"), axes)
+    options |= {"tiling": {"tile": tile}, "backend": backend}
+    recipe = Recipe(model=name, axes=axes, **options)
+    streamed = where == "disk"
+    forecast = resolve(recipe, model.card, volume.info, streamed=streamed).memory_bytes
+    gc.collect()
     before = psutil.Process().memory_info().rss
     # What making the image took does not count: the peak begins anew (see proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
-    segment(
-        volume, model, axes=axes, tiling={"tile": tile}, device="cpu", precision=precision,
-        backend=backend,
-    )  # fmt: skip
-    print(forecast, peak() - before)
+    run(volume, **options)
+    return forecast, peak() - before
+
+
+def placed(image: np.ndarray, where: str, path: Path) -> Any:
+    """Return the image, or a Zarr of it."""
+    if where == "memory":
+        return image
+    chunks = tuple(min(n, _CHUNK) for n in image.shape)
+    if image.ndim == 3:
+        chunks = (1, *chunks[1:])
+    zarr.create_array(str(path), shape=image.shape, chunks=chunks, dtype=image.dtype)[...] = image
+    return zarr.open_array(str(path), mode="r")
 
 
 def peak() -> int:
@@ -96,17 +127,17 @@ def main() -> None:
         "Growth of the peak resident size of a process during one `segment` on a CPU, in float32.",
         "The forecast's constants were set by cases like these; targets are ratios up to 1.25.",
         "",
-        "| model | axes | shape | tile | back end | forecast | measured | forecast / measured |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | axes | shape | tile | in | back end | forecast | measured | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for (index, (name, axes, shape, tile)), backend in product(enumerate(CASES), BACKENDS):
+    for (index, (name, axes, shape, tile, where)), backend in product(enumerate(CASES), BACKENDS):
         command = [sys.executable, __file__, "--case", str(index), "--backend", backend]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         forecast, measured = (int(n) for n in done.stdout.split()[-2:])
         size = " × ".join(str(n) for n in shape)
         lines.append(
-            f"| {name.partition('?')[0]} | {axes} | {size} | {tile or 'auto'} | {backend} "
-            f"| {forecast / 2**20:.0f} MiB | {measured / 2**20:.0f} MiB "
+            f"| {name.partition('?')[0]} | {axes} | {size} | {tile or 'auto'} | {where} "
+            f"| {backend} | {forecast / 2**20:.0f} MiB | {measured / 2**20:.0f} MiB "
             f"| {forecast / measured:.2f} |"
         )
         print(lines[-1], flush=True)

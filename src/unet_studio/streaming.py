@@ -12,11 +12,15 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from unet_studio.events import CancelToken, Event, Started, Warned, drain
 from unet_studio.images.atomic import scratch_folder
 from unet_studio.images.blocks import in_threads
 from unet_studio.images.volume import Volume
+from unet_studio.images.zarr_levels import new_level
 from unet_studio.inference.disk import shortage_of_disk
+from unet_studio.inference.forecast import SCRATCH_CHUNK
 from unet_studio.inference.plan import RunPlan, resolve
 from unet_studio.pipeline import prepare
 from unet_studio.recipe import ObjectsMethod
@@ -31,8 +35,6 @@ if TYPE_CHECKING:
 # in a stack: a seam cuts objects apart that are then looked at one by one.
 _BLOCK = {2: (2048, 2048), 3: (64, 256, 256)}
 _MOST_CLASSES = 256  # in a byte
-# Of the scratch arrays. A plane of a stack is written at a time.
-_CHUNK = {2: (512, 512), 3: (8, 256, 256)}
 
 
 def segment_to_zarr(
@@ -133,12 +135,15 @@ def segment_to_zarr_steps(
         decision = decision_of(method, plan) if probabilities is None else None
         if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
             yield Warned(warning)
-        # Classes that the device decides are the labels already.
-        output = (
-            _scratch_array(scratch / "labels", plan, "uint8")
-            if decision is not None
-            else _scratch_array(scratch / "probabilities", plan, "float16")
-        )
+        # Classes that the device decides are the labels already. A plane at a time fills no
+        # chunk of a stack, so those of stacks are packed once more in the end.
+        final = decision is not None and "Z" not in plan.info.axes
+        if final:
+            output = _final_level(scratch / "labels", plan)
+        elif decision is not None:
+            output = _scratch_array(scratch / "labels", plan, "uint8")
+        else:
+            output = _scratch_array(scratch / "probabilities", plan, "float16")
         prediction = yield from predict_steps(
             volume, model, plan, token=token, keep=decision or "probabilities", output=output
         )
@@ -157,7 +162,11 @@ def segment_to_zarr_steps(
                 measure=recipe.measure, check=check,
             )  # fmt: skip
         made.warnings[:0] = notes
-        return (yield from write_stores(prediction, made, labels, places, recipe.measure, check))
+        return (
+            yield from write_stores(
+                prediction, made, labels, places, recipe.measure, check, take=final
+            )
+        )
 
 
 def checked_method(recipe: Recipe, plan: RunPlan) -> tuple[ObjectsMethod, tuple[str, ...]]:
@@ -196,7 +205,7 @@ def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:
     names = plan.info.axes.canonical.without("C").names
     shape = [plan.info.length(a) for a in names]
     # A network of two dimensions fills a stack plane by plane.
-    inner = _CHUNK[3] if "Z" in names and plan.card.ndim == 3 else _CHUNK[2]
+    inner = SCRATCH_CHUNK[3 if "Z" in names and plan.card.ndim == 3 else 2]
     chunks = [1] * (len(shape) - len(inner)) + [
         min(n, c) for n, c in zip(shape[-len(inner) :], inner, strict=True)
     ]
@@ -212,6 +221,15 @@ def _scratch_array(path: Path, plan: RunPlan, dtype: str) -> Any:
         compressors=BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),
         fill_value=0,
     )
+
+
+def _final_level(path: Path, plan: RunPlan) -> Any:
+    """Make an empty array of classes that can become the finest level of the result."""
+    import zarr
+
+    axes = plan.info.axes.canonical.without("C")
+    shape = tuple(plan.info.length(a) for a in axes.names)
+    return new_level(zarr.open_group(str(path), mode="w"), "0", shape, axes, np.dtype("u1"))
 
 
 def _known_array(path: Path, labels: Any) -> Any:

@@ -100,6 +100,7 @@ def write_stores(
     measure: bool,
     check: Callable[[], None],
     each: Each = map,
+    take: bool = False,
 ) -> Generator[Event, None, StreamedSegmentation]:
     """Replace what is there by the final stores, and say what is in them.
 
@@ -116,6 +117,9 @@ def write_stores(
         Called before each slab; may raise to stop.
     each : callable
         Writes the slabs: ``map``, or what has others do it.
+    take : bool
+        The labels are an array of :func:`~unet_studio.images.zarr_levels.new_level`, of a
+        byte, and nobody else needs them.
     """
     import zarr
 
@@ -139,7 +143,7 @@ def write_stores(
     )
     write(
         provisional, axes, target, metadata={"record": record, "key": places.key}, labels=True,
-        dtype=smallest_label_dtype(made.count, objects=made.makes_objects),
+        dtype=smallest_label_dtype(made.count, objects=made.makes_objects), take=take,
     )  # fmt: skip
     remove_files(older, target, probabilities)
     labels = zarr.open_array(str(target / "0"), mode="r")

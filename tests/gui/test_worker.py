@@ -14,8 +14,8 @@ import pytest
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.events import Started, TileDone, Warned
-from unet_studio.gui.freed_memory import give_back_freed_memory
 from unet_studio.gui.worker import Failure, Job, Stopped, Success
+from unet_studio.inference.freed_memory import give_back_freed_memory
 
 
 @pytest.fixture

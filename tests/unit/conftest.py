@@ -27,6 +27,8 @@ def field():
 def small_blocks(monkeypatch):
     """Seams in small images, too."""
     from unet_studio import streaming
+    from unet_studio.images import zarr_levels
 
+    monkeypatch.setattr(zarr_levels, "_FLAT_CHUNK", 64)
     monkeypatch.setattr(streaming, "_BLOCK", {2: (128, 128), 3: (2, 128, 128)})
-    monkeypatch.setattr(streaming, "_CHUNK", {2: (64, 64), 3: (2, 64, 64)})
+    monkeypatch.setattr(streaming, "SCRATCH_CHUNK", {2: (64, 64), 3: (2, 64, 64)})

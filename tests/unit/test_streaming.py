@@ -68,9 +68,41 @@ def test_classes_are_measured_too(tmp_path, small_blocks, axes, method, field):
     assert result.object_count == expected.object_count
 
 
-def test_nothing_to_find_is_a_result_too(tmp_path):
+@pytest.mark.parametrize(("axes", "copied"), [("YX", 0), ("TYX", 0), ("ZYX", 1)])
+def test_classes_of_planes_are_packed_once(
+    tmp_path, small_blocks, monkeypatch, axes, copied, field
+):
+    """They are decided into what becomes the result; a stack's chunks are no planes."""
+    from unet_studio.images import ome_zarr
+
+    levels, write_level = [], ome_zarr.write_level
+
+    def counted(stored, *rest):
+        levels.append(stored.path)
+        write_level(stored, *rest)
+
+    monkeypatch.setattr(ome_zarr, "write_level", counted)
+    monkeypatch.setattr(ome_zarr, "_SMALLEST_LEVEL", 100)
+    image = field((200, 240) if axes == "YX" else (3, 200, 240))
+    options = {**OPTIONS, "axes": axes, "objects": {"method": "threshold"}}
+    expected = segment(image, **options)
+    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", **options)
+    np.testing.assert_array_equal(np.asarray(result.labels[:]), expected.labels)
+    assert expected.labels.any()
+    assert (levels.count("0"), levels.count("1")) == (copied, 1)
+    finest = zarr.open_array(str(result.path / "0"), mode="r")
+    assert finest.nchunks_initialized == finest.nchunks, "background, too"
+    assert is_complete(result.path)
+    assert [f.name for f in tmp_path.iterdir()] == ["l.ome.zarr"]
+
+
+@pytest.mark.parametrize("method", ["watershed", "threshold"])
+def test_nothing_to_find_is_a_result_too(tmp_path, method):
     image = np.full((100, 120), 7, np.uint8)
-    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", **OPTIONS)
+    options = {**OPTIONS, "objects": {"method": method}}
+    result = segment_to_zarr(image, tmp_path / "l.ome.zarr", **options)
+    assert is_complete(result.path)
+    assert result.labels.nchunks_initialized == result.labels.nchunks
     assert result.object_count == 0
     assert not np.asarray(result.labels[:]).any()
     assert any("constant" in w for w in result.warnings)

@@ -23,8 +23,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, Event, Started, Warned
-from unet_studio.gui.freed_memory import give_back_freed_memory
 from unet_studio.gui.garbage import old_objects_left_alone
+from unet_studio.inference.freed_memory import give_back_freed_memory
 
 Steps = Callable[[CancelToken], Generator[Event, None, Any]]
 Tell = Callable[[Event], None]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,16 @@ from numpy.typing import NDArray
 from unet_studio.axes import PIXEL, Axes, rearrange, resolve_axes
 from unet_studio.errors import ImageError
 from unet_studio.images.atomic import atomic_folder
-from unet_studio.images.blocks import Each, whole_chunks
+from unet_studio.images.blocks import Each
 from unet_studio.images.label_types import fit_labels
 from unet_studio.images.limits import check_memory, declared_bytes
 from unet_studio.images.units import unit_name
 from unet_studio.images.volume import ArrayLike, Volume
+from unet_studio.images.zarr_levels import new_level, take_level, write_level
 from unet_studio.images.zarr_marker import check_complete, is_ours, write_marker
 
-_CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
-_FLAT_CHUNK = 1024  # edge of a chunk of images without depth
 # Label pyramids end at the first level with no longer edge.
 _SMALLEST_LEVEL = 1024
-_SLAB_BYTES = 64 * 2**20
 
 
 def read(path: Path, axes: str | None, series: int, level: int) -> Volume:
@@ -219,6 +214,7 @@ def write_chunked(
     labels: bool,
     check: Callable[[], None] | None = None,
     each: Each = map,
+    take: bool = False,
 ) -> Path:
     """Write an OME-Zarr 0.5 of any size, a slab at a time.
 
@@ -239,6 +235,10 @@ def write_chunked(
         Called before each slab; may raise to stop.
     each : callable
         Writes the slabs, which share no chunk: ``map``, or what has others do it.
+    take : bool
+        The array is one of :func:`~unet_studio.images.zarr_levels.new_level`, with these
+        axes and this dtype, on the disk of ``target``: move it, instead of copying, if
+        all of it was written.
 
     Raises
     ------
@@ -251,15 +251,33 @@ def write_chunked(
         group = zarr.open_group(str(folder), mode="w", zarr_format=3)
         factors = _factors(array.shape, axes) if labels else [1]
         source: Any = array
-        for number, factor in enumerate(factors):
-            # Each level of the pyramid is made of the one before.
-            step = 1 if factor == 1 else 2
-            source = _write_level(
-                group, str(number), source, axes, np.dtype(dtype), step, check, each
-            )
+        # Of a constant image nothing was predicted, so nothing was written.
+        if take and source.nchunks_initialized == source.nchunks:
+            source = take_level(group, "0", source)
+        else:
+            source = _write_level(group, 0, source, axes, dtype, check, each)
+        for number in range(1, len(factors)):
+            source = _write_level(group, number, source, axes, dtype, check, each)
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
         write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
     return target
+
+
+def _write_level(
+    group: Any,
+    number: int,
+    source: Any,
+    axes: Axes,
+    dtype: np.dtype[Any],
+    check: Callable[[], None] | None,
+    each: Each,
+) -> Any:
+    """Write the finest level, or another one of what every 2nd pixel of the one before is."""
+    steps = [2 if number and a in "YX" else 1 for a in axes.names]
+    shape = tuple(-(-n // s) for n, s in zip(source.shape, steps, strict=True))
+    level = new_level(group, str(number), shape, axes, dtype)
+    write_level(level, source, steps, check, each)
+    return level
 
 
 def _factors(shape: tuple[int, ...], axes: Axes) -> list[int]:
@@ -273,76 +291,6 @@ def _factors(shape: tuple[int, ...], axes: Axes) -> list[int]:
         longest = -(-longest // 2)
         factors.append(factors[-1] * 2)
     return factors
-
-
-def _write_level(
-    group: Any,
-    name: str,
-    source: ArrayLike,
-    axes: Axes,
-    dtype: np.dtype[Any],
-    step: int,
-    check: Callable[[], None] | None,
-    each: Each,
-) -> Any:
-    """Write one level, keeping every ``step``-th pixel of a plane of ``source``."""
-    from zarr.codecs import Crc32cCodec, ZstdCodec
-
-    edge = _CHUNK if "Z" in axes else {**_CHUNK, "Y": _FLAT_CHUNK, "X": _FLAT_CHUNK}
-    steps = [step if a in "YX" else 1 for a in axes.names]
-    shape = tuple(-(-n // s) for n, s in zip(source.shape, steps, strict=True))
-    chunks = tuple(min(n, edge[a]) for n, a in zip(shape, axes.names, strict=True))
-    stored = group.create_array(
-        name,
-        shape=shape,
-        chunks=chunks,
-        dtype=dtype.newbyteorder("="),
-        compressors=(ZstdCodec(level=3), Crc32cCodec()),
-        dimension_names=tuple(axes.names.lower()),
-        fill_value=0,
-        # Background too: else a lost chunk could not be told from an empty one.
-        config={"write_empty_chunks": True},
-    )
-    slabs = _slabs(shape, chunks, dtype.itemsize * step**2)
-    for _ in each(partial(_write_slab, source, stored, steps), _checked(slabs, check)):
-        pass
-    return stored
-
-
-def _checked(
-    slabs: Iterator[tuple[slice, ...]], check: Callable[[], None] | None
-) -> Iterator[tuple[slice, ...]]:
-    for slab in slabs:
-        if check is not None:
-            check()
-        yield slab
-
-
-def _write_slab(
-    source: ArrayLike, stored: Any, steps: list[int], region: tuple[slice, ...]
-) -> None:
-    read = tuple(slice(r.start * s, r.stop * s) for r, s in zip(region, steps, strict=True))
-    values = np.asarray(source[read])[tuple(slice(None, None, s) for s in steps)]
-    stored[region] = values.astype(stored.dtype, copy=False)
-    # On another machine this may end after a cancel. Zarr made the removed folder anew then,
-    # without the group's own file.
-    folder = Path(stored.store.root)
-    if not (folder / "zarr.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ImageError(
-            f"{folder} was removed while it was being written. Leave it where it is, and run "
-            "again."
-        )
-
-
-def _slabs(
-    shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
-) -> Iterator[tuple[slice, ...]]:
-    """Cut a store into blocks of whole chunks that fit into memory, in its own order."""
-    block = whole_chunks(shape, chunks, _SLAB_BYTES // itemsize)
-    grid = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
-    for start in itertools.product(*grid):
-        yield tuple(slice(s, min(s + b, n)) for s, b, n in zip(start, block, shape, strict=True))
 
 
 def _ome(axes: Axes, factors: list[int], name: str, *, labels: bool) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_studio.inference.tiling import TilePlan, fit_edges, plan_patches, plan_tiles, round_up
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 
 # Of what is kept of a tile: beyond this, larger ones save next to no halo work.
 _LARGEST_CORE = {2: 2048, 3: 192}
+# On a CPU: of larger frames rows of chunks and long tables are in memory beside the tile, which
+# is kept to so many bytes of activations, unless halos would then be a quarter of the work.
+_LARGE_FRAME = 2**27  # pixels
+_BESIDE_LARGE_FRAME = 2**30
+_HALOS_PER_EDGE = 19
 # Pixels that may change side at seams, as a share of all; None: not one.
 _ACCEPTED_FLIPS = {"exact": None, "balanced": 1e-4, "fast": 1e-3}
 # Real images differ from the texture on which flips were measured.
@@ -27,7 +34,13 @@ def is_exact(card: ModelCard, tiles: TilePlan) -> bool:
 
 
 def cut_tiles(
-    recipe: Recipe, card: ModelCard, shape: list[int], budget: float, warnings: list[str]
+    recipe: Recipe,
+    card: ModelCard,
+    shape: list[int],
+    budget: float,
+    warnings: list[str],
+    *,
+    sparing: bool,
 ) -> TilePlan:
     """Cut one frame into tiles.
 
@@ -41,6 +54,8 @@ def cut_tiles(
         Bytes that the activations of a batch may take.
     warnings : list of str
         Those of the cut are added.
+    sparing : bool
+        Spare memory beside large planes, as on a computer that is used for other things, too.
 
     Raises
     ------
@@ -50,15 +65,17 @@ def cut_tiles(
     exact = card.tile_invariant and card.halos is not None
     needed = card.halos if exact and card.halos is not None else _quarters(card.patches)
     tiling = recipe.tiling
+    sparing = sparing and card.ndim == 2 and math.prod(shape) > _LARGE_FRAME
+    room = _Room(budget, sparing)
     if card.overlap is not None and tiling.tile is None and tiling.halo is None:
         return plan_patches(shape, card.patches, card.overlap)  # as it is meant to be run
     if tiling.halo is not None:
         halos = [round_up(tiling.halo, stride) for stride in card.strides]
-        tiles = _cut(tiling, card, shape, halos, budget)
+        tiles = _cut(tiling, card, shape, halos, room)
     elif exact and (accepted := _ACCEPTED_FLIPS[tiling.quality]) is not None:
-        tiles = _cut_sparingly(tiling, card, shape, budget, accepted)
+        tiles = _cut_sparingly(tiling, card, shape, room, accepted)
     else:
-        tiles = _cut(tiling, card, shape, needed, budget)
+        tiles = _cut(tiling, card, shape, needed, room)
     if tiles.count > 1 and not exact:
         warnings.append(
             f"The network {card.name!r} sees the whole image at once (its normalisation or "
@@ -81,8 +98,23 @@ def _quarters(patches: Sequence[int]) -> tuple[int, ...]:
     return tuple(patch // 4 for patch in patches)
 
 
+@dataclass(frozen=True)
+class _Room:
+    """For a tile: bytes of activations that there are, and whether to leave some of them."""
+
+    budget: float
+    sparing: bool
+
+    def pixels(self, card: ModelCard, halos: Sequence[int]) -> float:
+        most = self.budget / card.bytes_per_pixel
+        if not self.sparing:
+            return most
+        enough = math.prod(_HALOS_PER_EDGE * halo for halo in halos)
+        return min(most, max(_BESIDE_LARGE_FRAME / card.bytes_per_pixel, enough))
+
+
 def _cut(
-    tiling: Tiling, card: ModelCard, shape: list[int], halos: Sequence[int], budget: float
+    tiling: Tiling, card: ModelCard, shape: list[int], halos: Sequence[int], room: _Room
 ) -> TilePlan:
     exact = card.tile_invariant and card.halos is not None
     strides = card.strides
@@ -94,13 +126,13 @@ def _cut(
         pairs = [(round_up(h, s), s) for h, s in zip(halos, strides, strict=True)]
         smallest = [max(2 * halo + stride, 2 * stride) for halo, stride in pairs]
         limits = [_LARGEST_CORE[card.ndim] + 2 * halo for halo, _ in pairs]
-        edges = fit_edges(shape, budget / card.bytes_per_pixel, strides, smallest, limits)
+        edges = fit_edges(shape, room.pixels(card, halos), strides, smallest, limits)
     edges = [min(pair) for pair in zip(edges, card.tile_limit or edges, strict=True)]
     return plan_tiles(shape, edges, halos, strides, blend=not exact)
 
 
 def _cut_sparingly(
-    tiling: Tiling, card: ModelCard, shape: list[int], budget: float, accepted: float
+    tiling: Tiling, card: ModelCard, shape: list[int], room: _Room, accepted: float
 ) -> TilePlan:
     """Cut with the smallest halo that is expected to change few enough pixels.
 
@@ -111,11 +143,11 @@ def _cut_sparingly(
     alike = [pair == (full[-1], card.strides[-1]) for pair in zip(full, card.strides, strict=True)]
     for halo, _ in card.seam_flips:
         halos = [halo if same else whole for same, whole in zip(alike, full, strict=True)]
-        tiles = _cut(tiling, card, shape, halos, budget)
+        tiles = _cut(tiling, card, shape, halos, room)
         expected = expected_flips(card, tiles)
         if expected is not None and expected * _FLIPS_SAFETY <= accepted:
             return tiles
-    return _cut(tiling, card, shape, full, budget)  # not measured: exact
+    return _cut(tiling, card, shape, full, room)  # not measured: exact
 
 
 def expected_flips(card: ModelCard, tiles: TilePlan) -> float | None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unet_studio.images.gathered_chunks import MOST_GATHERED_BYTES
 from unet_studio.images.limits import readable_size
 from unet_studio.images.volume import VolumeInfo
 from unet_studio.inference.planes import PlaneView, slab_bytes
@@ -27,13 +28,16 @@ OBJECTS_BYTES_PER_PIXEL = 28
 # convolutions of planes join what they are given on a CPU (models/fusing.py), and those of
 # volumes need room beside them. Of smaller tensors the C library keeps some that are freed.
 _OPENVINO_ACTIVATIONS = 0.7
-_OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 80 * 10**6
+_OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 20 * 10**6
 _TORCH_PLANES, _TORCH_VOLUMES = 0.78, 1.3
 _FREED_BYTES = 100 * 10**6
 _LABEL_BYTES = 4
 # Chunks of a lazy image that tiles share: two rows of tiles of a wide one, where a GPU would
 # wait for them to be unpacked again.
 KEPT_BYTES, KEPT_BYTES_ON_GPU = 64 * 2**20, 256 * 2**20
+# Of arrays on the disk that tiles are written to: low, as rows of them wait for the next tiles.
+# A plane of a stack is written at a time.
+SCRATCH_CHUNK = {2: (256, 1024), 3: (8, 256, 256)}
 # Larger frames are cut into blocks for the objects step, in memory (objects/frames.py, to which
 # a test compares this) and through the disk.
 OBJECTS_BLOCK_PIXELS = 2048 * 2048
@@ -134,8 +138,15 @@ def forecast(
         at_work += min(most, math.prod(info.shape) * raw)
     # The network's activations are gone when objects are made.
     held = network + kept + summed + max(at_work, labelling)
-    streamed = network + summed + max(at_work, block)
+    streamed = network + summed + max(at_work + _gathered(card, info), block)
     return Forecast(held, streamed, on_device)
+
+
+def _gathered(card: ModelCard, info: VolumeInfo) -> int:
+    """Return the bytes of chunks that wait for the next row of tiles to fill them."""
+    high, *_ = SCRATCH_CHUNK[card.ndim]
+    across = info.length("X") * (info.length("Y") if card.ndim == 3 else 1)
+    return min(MOST_GATHERED_BYTES, high * across * card.out_channels * PROBABILITY_BYTES)
 
 
 def _channels_read(card: ModelCard, info: VolumeInfo) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_studio.errors import ImageError, storage_errors
+from unet_studio.inference.forecast import SCRATCH_CHUNK
 from unet_studio.inference.predictor import outer_axes, output_shape, region_of
 from unet_studio.inference.tiling import Tile
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from unet_studio.inference.plan import RunPlan
 
-_CHUNK = {2: (512, 512), 3: (8, 256, 256)}
 _OPEN = 256  # tiles whose headers are kept
 
 
@@ -43,7 +43,7 @@ def write_tile(place: Path, value: NDArray[Any]) -> None:
 
     files: dict[str, Any] = {}
     partial = place.with_name(f"{place.name}-{uuid.uuid4().hex}")
-    inner = _CHUNK[value.ndim - 1]
+    inner = SCRATCH_CHUNK[value.ndim - 1]
     chunks = (len(value), *(min(n, c) for n, c in zip(value.shape[1:], inner, strict=True)))
     stored = zarr.create_array(
         store=MemoryStore(files), shape=value.shape, chunks=chunks, dtype=value.dtype,
@@ -122,7 +122,7 @@ class Mosaic:
     @property
     def chunks(self) -> tuple[int, ...]:
         """Parts that are read fast."""
-        inner = _CHUNK[self.plan.card.ndim]
+        inner = SCRATCH_CHUNK[self.plan.card.ndim]
         outer = self.ndim - len(inner)
         return tuple(min(n, c) for n, c in zip(self.shape, (1,) * outer + inner, strict=True))
 

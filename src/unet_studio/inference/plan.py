@@ -217,10 +217,13 @@ def resolve(
     budget = _activation_budget(device, available)
     warnings: list[str] = []
     seen = prepared_info(card, info)
-    tiles = cut_tiles(recipe, card, [seen.length(a) for a in axes], budget, warnings)
-    views, assumed = plan_views(
-        recipe, card, info, lambda shape: cut_tiles(recipe, card, shape, budget, warnings)
-    )
+    sparing = first_of(device) == "cpu"
+
+    def cut(shape: list[int]) -> TilePlan:
+        return cut_tiles(recipe, card, shape, budget, warnings, sparing=sparing)
+
+    tiles = cut([seen.length(a) for a in axes])
+    views, assumed = plan_views(recipe, card, info, cut)
     warnings = list(dict.fromkeys([*warnings, *assumed]))
     frames = math.prod(seen.length(a) for a in "TZ" if a not in axes)
     batch = _batch(recipe, card, tiles, frames, device, budget)

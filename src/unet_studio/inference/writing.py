@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+
+from unet_studio.images.gathered_chunks import GatheredChunks
 
 # Threads that read, or write, for a device that would wait for one: enough to be limited by
 # memory and decompression, and no more than hold a few tiles.
@@ -20,16 +23,17 @@ class Writer:
     One after the other, in the order given, unless several threads may write.
 
     A context manager. Leaving it waits until all is written. Leaving it by an error (a
-    cancelled run is one) drops what waits, and waits for the one value that is being
+    cancelled run is one) drops what waits, and waits for the values that are being
     written: nothing is written after that.
 
     Parameters
     ----------
     output : writable array
-        numpy or Zarr.
+        Of numpy, or of Zarr and all 0: regions have to be disjoint in both. Each chunk of
+        a Zarr is packed once (:class:`~unet_studio.images.gathered_chunks.GatheredChunks`).
+        Others are written to by one thread.
     threads : int
-        That write at once, if the array is one of numpy: regions have to be disjoint
-        then. Elsewhere (in the chunks of a Zarr) those of neighbours are not.
+        That write at once.
 
     Raises
     ------
@@ -39,10 +43,11 @@ class Writer:
     """
 
     def __init__(self, output: Any, threads: int = 1) -> None:
-        self._output = output
+        self._chunks = GatheredChunks(output) if _is_zarr(output) else None
+        self._output = self._chunks or output
         self._failed = False
         self._waiting: deque[Future[None]] = deque()
-        self._most = threads if isinstance(output, np.ndarray) else 1
+        self._most = threads if self._chunks or isinstance(output, np.ndarray) else 1
         self._threads = ThreadPoolExecutor(self._most, "unet-studio-write")
 
     def put(self, region: tuple[slice | int, ...], value: Any) -> None:
@@ -75,6 +80,8 @@ class Writer:
         try:
             if kind is None:
                 self.wait()
+                if self._chunks is not None:
+                    self._chunks.flush()
         finally:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -86,3 +93,9 @@ class Writer:
         except BaseException:
             self._failed = True
             raise
+
+
+def _is_zarr(array: Any) -> bool:
+    # One that is there was made by a module that is there: nothing is imported for others.
+    zarr = sys.modules.get("zarr")
+    return zarr is not None and isinstance(array, zarr.Array)

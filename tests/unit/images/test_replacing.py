@@ -12,7 +12,7 @@ import zarr
 from support.label_images import labels_up_to as _labels
 from unet_studio.axes import Axes
 from unet_studio.errors import Cancelled, ImageError, OutputError
-from unet_studio.images import ome_zarr, zarr_marker
+from unet_studio.images import zarr_levels, zarr_marker
 from unet_studio.images.ome_zarr import write_chunked
 from unet_studio.images.readers import is_image, read_image
 from unet_studio.images.writers import record_path, write_labels
@@ -143,7 +143,7 @@ def test_an_unfinished_store_is_told_from_a_finished_one(tmp_path: Path) -> None
 
 def test_a_slab_that_is_written_after_a_cancel_brings_nothing_back(tmp_path, monkeypatch):
     """Workers on other machines go on for a while: what they were at is gone."""
-    monkeypatch.setattr(ome_zarr, "_SLAB_BYTES", 4096)
+    monkeypatch.setattr(zarr_levels, "_SLAB_BYTES", 4096)
     late = []
 
     def each(work, items):

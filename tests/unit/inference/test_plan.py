@@ -1,6 +1,7 @@
 """Plans: what a run will do, known before torch is imported."""
 
 import importlib.machinery
+import math
 import subprocess
 import sys
 import types
@@ -55,6 +56,28 @@ def test_tiles_shrink_with_free_memory(monkeypatch):
         counts.append(resolve(Recipe(model="grey"), GREY, volume).tile_count)
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
+
+
+def test_a_large_plane_leaves_room_for_what_grows_with_it(monkeypatch):
+    """Rows of chunks and long tables are in memory, too; only on a GPU not beside the tile."""
+    monkeypatch.setattr(planning, "free_memory", lambda device: 2**36)
+
+    def area(edge, card=GREY, **options):
+        plan = resolve(Recipe(model="grey", **options), card, info((edge, edge), "YX"))
+        return math.prod(plan.tiles.tile_shape)
+
+    near = GREY.model_copy(update={"halo": 32})
+    far = GREY.model_copy(update={"halo": 288})
+    for device in ("cpu", "cuda"):
+        monkeypatch.setattr(planning, "planned_device", lambda recipe, device=device: device)
+        large, small = area(16_384, near), area(8192, near)
+        assert (large * near.bytes_per_pixel <= 2**30) == (device == "cpu")
+        assert small * near.bytes_per_pixel > 1.5 * 2**30
+    monkeypatch.undo()
+    monkeypatch.setattr(planning, "free_memory", lambda device: 2**36)
+    kept = (area(16_384, GREY) ** 0.5 - 2 * 96) ** 2
+    assert area(16_384, GREY) <= 1.3 * kept, "halos do not become the work"
+    assert area(16_384, far) >= area(8192, far), "seen as far, they need large tiles"
 
 
 def test_too_little_memory_is_said_before_the_run(monkeypatch):

@@ -5,7 +5,9 @@ import time
 
 import numpy as np
 import pytest
+import zarr
 
+from support.counting_store import CountingStore
 from unet_studio.errors import Cancelled
 from unet_studio.events import CancelToken, TileDone, drain
 from unet_studio.images.volume import as_volume
@@ -63,7 +65,7 @@ def test_values_are_written_in_the_order_given():
     assert output.tolist() == [49, 49, 0]
 
 
-def test_several_threads_write_into_memory_but_one_into_chunks():
+def test_several_threads_write_into_memory_but_one_into_an_array_of_unknown_make():
     running, most = set(), []
 
     class Slow(np.ndarray):
@@ -114,6 +116,18 @@ def test_the_network_does_not_wait_for_the_disk(model, monkeypatch):
     assert disk.threads.isdisjoint({threading.main_thread()})
     assert len(disk.writes) == plan.tile_count >= 9
     np.testing.assert_array_equal(disk.array, expected.array)
+
+
+def test_each_chunk_of_a_zarr_is_packed_once_though_tiles_end_elsewhere(model):
+    expected, plan = run(model)
+    store = CountingStore()
+    output = zarr.create_array(
+        store, shape=output_shape(plan), chunks=(3, 64, 64), dtype=np.float16, fill_value=0
+    )
+    store.written.clear()
+    drain(predict_steps(as_volume(IMAGE, "YX"), model, plan, output=output), lambda _: None)
+    np.testing.assert_array_equal(output[...], expected.array)
+    assert len(store.written) == output.nchunks == 49
 
 
 def test_a_full_disk_ends_the_run_and_nothing_is_written_after_it(model):
