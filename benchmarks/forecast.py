@@ -124,8 +124,9 @@ def main() -> None:
     lines = [
         "# Memory: forecast against measurement",
         "",
-        "Growth of the peak resident size of a process during one `segment` on a CPU, in float32.",
-        "The forecast's constants were set by cases like these; targets are ratios up to 1.25.",
+        "Growth of the peak resident size of a process during one run on a CPU, in float32 or",
+        "int8: `segment` of an image in memory, or `segment_to_zarr` of a Zarr. The forecast's",
+        "constants were set by cases like these; targets are ratios up to 1.25.",
         "",
         "| model | axes | shape | tile | in | back end | forecast | measured | ratio |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -124,18 +124,18 @@ MUTANTS = (
         "marker first",
         "a killed run leaves a result that looks complete",
         "images/ome_zarr.py",
-        """            source = _write_level(group, 0, source, axes, dtype, check, each)
+        """            source = _add_level(group, 0, array, axes, dtype, check, each)
         for number in range(1, len(factors)):
-            source = _write_level(group, number, source, axes, dtype, check, each)
+            source = _add_level(group, number, source, axes, dtype, check, each)
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
         write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
 """,
         """            pass
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
         write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
-        source = _write_level(group, 0, array, axes, dtype, check, each)
+        source = _add_level(group, 0, array, axes, dtype, check, each)
         for number in range(1, len(factors)):
-            source = _write_level(group, number, source, axes, dtype, check, each)
+            source = _add_level(group, number, source, axes, dtype, check, each)
 """,
         ("unit/test_streaming.py::test_P18_the_marker_lists_what_there_is",),
     ),

@@ -135,8 +135,8 @@ def segment_to_zarr_steps(
         decision = decision_of(method, plan) if probabilities is None else None
         if warning := shortage_of_disk(plan, scratch, classes=decision is not None):
             yield Warned(warning)
-        # Classes that the device decides are the labels already. A plane at a time fills no
-        # chunk of a stack, so those of stacks are packed once more in the end.
+        # Classes that the device decides are the labels already. The chunks of a stack are
+        # deep: too many of them would wait for the tiles below, so they are packed in the end.
         final = decision is not None and "Z" not in plan.info.axes
         if final:
             output = _final_level(scratch / "labels", plan)
@@ -229,7 +229,8 @@ def _final_level(path: Path, plan: RunPlan) -> Any:
 
     axes = plan.info.axes.canonical.without("C")
     shape = tuple(plan.info.length(a) for a in axes.names)
-    return new_level(zarr.open_group(str(path), mode="w"), "0", shape, axes, np.dtype("u1"))
+    group = zarr.open_group(str(path), mode="w", zarr_format=3)
+    return new_level(group, "0", shape, axes, np.dtype("u1"))
 
 
 def _known_array(path: Path, labels: Any) -> Any:

@@ -271,9 +271,12 @@ def test_nothing_is_clipped_at_the_default_width(open_studio, qtbot):
     assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
 
 
-@pytest.mark.parametrize("floating", [False, True])
+@pytest.mark.parametrize(
+    ("way", "floating"),
+    [("remove", False), ("remove", True), ("remove_selected", False), ("clear", False)],
+)
 def test_a_layer_that_goes_is_deleted_in_the_canvas_own_context(
-    floating, open_studio, qtbot, monkeypatch
+    way, floating, open_studio, qtbot, monkeypatch
 ):
     """Deleted in another one, as Qt's is while a window is painted, it ends the process."""
     from qtpy.QtGui import QOffscreenSurface, QOpenGLContext
@@ -300,7 +303,7 @@ def test_a_layer_that_goes_is_deleted_in_the_canvas_own_context(
         finish(self)
 
     monkeypatch.setattr(GLContext, "finish", finish_deleting)
-    viewer.layers.remove(points)
+    getattr(viewer.layers, way)(*([points] if way == "remove" else []))
     assert seen == [canvas.context()]
     other.doneCurrent()
 

@@ -60,6 +60,7 @@ class StudioWidget(QWidget):
         self._lay_out()
         self._bind_keys()
         napari_viewer.events.theme.connect(self._on_theme)
+        # Of `removed`, napari itself would be told first.
         napari_viewer.layers.events.removing.connect(self._before_removal)
         close_windows_at_exit()
 

@@ -6,10 +6,10 @@ ends the process with a segmentation fault: its own LLVM gets mixed up with the 
 loaded already. torch imports triton by the way, in places that have nothing to do with
 compiling.
 
-**Deleting in the wrong context**: when a layer goes, napari (0.9) deletes its buffers and
-programs at once, in whichever OpenGL context is current. While a window is being painted
-that becomes Qt's own, and the canvas, which knows nothing of it, draws on with what is
-gone: an access violation (napari's issues 6472 and 8471), or a segmentation fault in Mesa.
+**Deleting in the wrong context**: when a layer goes, napari (since its pull request 8122)
+deletes its buffers and programs at once, in whichever OpenGL context is current. While a
+window is being painted that becomes Qt's own, and when the canvas draws next, Mesa ends
+the process with a segmentation fault. On a busy computer it can be had at will.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class GatheredChunks:
 
     Tiles do not end where chunks do: written as they come, a chunk between four tiles is
     unpacked and packed four times. Here it waits in memory for what is missing. Where too
-    many wait, the one that began last is written as it is (rows of tiles come one after the
-    other, so those that began first are whole soonest), and read again for the rest.
+    many wait, the one that lies last is written as it is, and read again for the rest:
+    tiles come in the order of the axes, so it will be whole last.
 
     Several threads may write.
 
@@ -40,7 +40,7 @@ class GatheredChunks:
     def __init__(self, array: Any, most: int = MOST_GATHERED_BYTES) -> None:
         self._array, self._most = array, most
         # Chunks that are stored together are packed together.
-        self._edges: tuple[int, ...] = getattr(array, "shards", None) or array.chunks
+        self._edges: tuple[int, ...] = array.shards or array.chunks
         self._waiting: dict[Number, NDArray[Any]] = {}
         self._missing: dict[Number, int] = {}  # values, of chunks that wait or were begun
         self._bytes = 0
@@ -99,7 +99,7 @@ class GatheredChunks:
                 return self._waiting.pop(number)
             # The one just begun is among them: it alone may be too large.
             while self._bytes > self._most:
-                self._write_as_it_is(next(reversed(self._waiting)))
+                self._write_as_it_is(max(self._waiting))
         return None
 
     def _begin(self, number: Number, place: Box) -> NDArray[Any]:

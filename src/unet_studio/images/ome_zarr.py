@@ -238,7 +238,7 @@ def write_chunked(
     take : bool
         The array is one of :func:`~unet_studio.images.zarr_levels.new_level`, with these
         axes and this dtype, on the disk of ``target``: move it, instead of copying, if
-        all of it was written.
+        all of it was written (of a constant image nothing is).
 
     Raises
     ------
@@ -250,20 +250,18 @@ def write_chunked(
     with atomic_folder(target, replaceable=is_ours(target)) as folder:
         group = zarr.open_group(str(folder), mode="w", zarr_format=3)
         factors = _factors(array.shape, axes) if labels else [1]
-        source: Any = array
-        # Of a constant image nothing was predicted, so nothing was written.
-        if take and source.nchunks_initialized == source.nchunks:
-            source = take_level(group, "0", source)
+        if take and take_level(group, "0", array):
+            source = group["0"]
         else:
-            source = _write_level(group, 0, source, axes, dtype, check, each)
+            source = _add_level(group, 0, array, axes, dtype, check, each)
         for number in range(1, len(factors)):
-            source = _write_level(group, number, source, axes, dtype, check, each)
+            source = _add_level(group, number, source, axes, dtype, check, each)
         group.attrs["ome"] = _ome(axes, factors, target.name, labels=labels)
         write_marker(folder, metadata.get("record"), str(metadata.get("key", "")))
     return target
 
 
-def _write_level(
+def _add_level(
     group: Any,
     number: int,
     source: Any,

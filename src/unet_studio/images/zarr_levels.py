@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -77,13 +78,25 @@ def write_level(
         pass
 
 
-def take_level(group: Any, name: str, level: Any) -> Any:
-    """Move an array of :func:`new_level` into a group on the same disk, and return it there.
+def take_level(group: Any, name: str, level: Any) -> bool:
+    """Move an array of :func:`new_level` into a group on the same disk, if that can be done.
 
-    Every chunk of it has to have been written, with 0 alone too.
+    Returns
+    -------
+    bool
+        False, and nothing is changed, if a chunk was never written, or the system does not
+        let go of the array.
     """
-    (Path(level.store.root) / level.path).rename(Path(group.store.root) / name)
-    return group[name]
+    folder = Path(level.store.root) / level.path
+    # Zarr's own count compares all names with all others.
+    written = sum(len(files) for _, _, files in os.walk(folder / "c"))
+    if written != level.nchunks:
+        return False
+    try:
+        folder.rename(Path(group.store.root) / name)
+    except OSError:  # such as on Windows, while a virus scanner reads a chunk
+        return False
+    return True
 
 
 def _checked(

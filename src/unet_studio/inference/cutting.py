@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 # Of what is kept of a tile: beyond this, larger ones save next to no halo work.
 _LARGEST_CORE = {2: 2048, 3: 192}
 # On a CPU: of larger frames rows of chunks and long tables are in memory beside the tile, which
-# is kept to so many bytes of activations, unless halos would then be a quarter of the work.
+# is kept to so many bytes of activations, unless halos would then add a quarter to the work.
 _LARGE_FRAME = 2**27  # pixels
-_BESIDE_LARGE_FRAME = 2**30
+_BESIDE_LARGE_FRAME = 1.4 * 2**30
 _HALOS_PER_EDGE = 19
 # Pixels that may change side at seams, as a share of all; None: not one.
 _ACCEPTED_FLIPS = {"exact": None, "balanced": 1e-4, "fast": 1e-3}

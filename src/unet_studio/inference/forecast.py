@@ -138,15 +138,15 @@ def forecast(
         at_work += min(most, math.prod(info.shape) * raw)
     # The network's activations are gone when objects are made.
     held = network + kept + summed + max(at_work, labelling)
-    streamed = network + summed + max(at_work + _gathered(card, info), block)
+    streamed = network + summed + max(at_work + _gathered(card, info, tiles), block)
     return Forecast(held, streamed, on_device)
 
 
-def _gathered(card: ModelCard, info: VolumeInfo) -> int:
+def _gathered(card: ModelCard, info: VolumeInfo, tiles: TilePlan) -> int:
     """Return the bytes of chunks that wait for the next row of tiles to fill them."""
-    high, *_ = SCRATCH_CHUNK[card.ndim]
-    across = info.length("X") * (info.length("Y") if card.ndim == 3 else 1)
-    return min(MOST_GATHERED_BYTES, high * across * card.out_channels * PROBABILITY_BYTES)
+    high = SCRATCH_CHUNK[card.ndim][-2] * math.prod(tiles.tile_shape[:-2])
+    waiting = high * info.length("X") * card.out_channels * PROBABILITY_BYTES
+    return min(MOST_GATHERED_BYTES, waiting)
 
 
 def _channels_read(card: ModelCard, info: VolumeInfo) -> int:

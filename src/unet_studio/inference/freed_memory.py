@@ -1,8 +1,9 @@
-"""Give memory that a run has freed back to the system.
+"""Give memory that was freed back to the system.
 
 glibc keeps most of what a program frees, for its next requests. In a window that is
 open for a day the process then seems to grow, by tens of megabytes at a time, and
-the memory is missing elsewhere.
+the memory is missing elsewhere. In a run over many tiles that is 100 MB and more, in
+holes that the next tile does not fit into.
 """
 
 from __future__ import annotations
@@ -11,6 +12,29 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
+
+# What makes it worth the time: about what a large tile, or many small ones, leave behind.
+_VALUES = 2**21
+
+
+class FreedMemory:
+    """Gives memory back now and then, while values come and go.
+
+    Parameters
+    ----------
+    keep : bool
+        Never give anything back.
+    """
+
+    def __init__(self, *, keep: bool) -> None:
+        self._keep, self._values = keep, 0
+
+    def add(self, values: int) -> None:
+        """Count so many values that are gone."""
+        self._values += values
+        if self._values >= _VALUES and not self._keep:
+            give_back_freed_memory()
+            self._values = 0
 
 
 def give_back_freed_memory() -> None:

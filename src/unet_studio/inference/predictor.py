@@ -31,7 +31,7 @@ from unet_studio.inference.decision import Decision
 from unet_studio.inference.devices import open_devices
 from unet_studio.inference.executor import Executor, Keep
 from unet_studio.inference.forecast import KEPT_BYTES, KEPT_BYTES_ON_GPU
-from unet_studio.inference.freed_memory import give_back_freed_memory
+from unet_studio.inference.freed_memory import FreedMemory
 from unet_studio.inference.intake import Intake
 from unet_studio.inference.lanes import LinkedToken, make_executors, run_lanes
 from unet_studio.inference.plan import RunPlan, spatial_axes
@@ -213,8 +213,8 @@ class TileRun:
         Reading, the network and writing go on at once. Returns how many pixels were not
         finite.
         """
-        # What the C library keeps of each tile would add up beside a result on the disk.
-        spares = self._on_cpu and not isinstance(output, np.ndarray)
+        # Beside a result on the disk, what the C library keeps of tiles would add up.
+        freed = FreedMemory(keep=not self._on_cpu or isinstance(output, np.ndarray))
         channels = self.card.out_channels
         blended = BlendedSlabs(self.plan.tiles, channels) if self.plan.tiles.averages else None
         done = bad = 0
@@ -235,8 +235,7 @@ class TileRun:
                     elif slab := blended.add(job.tile, value):
                         writer.put(region_of(names, job.frame, slab.region), slab.mean)
                 done += len(jobs)
-                if spares:
-                    give_back_freed_memory()
+                freed.add(sum(value.size for value in values))
                 yield TileDone(done, self.plan.tile_count)
             token.raise_if_cancelled()
         return bad

@@ -1,5 +1,6 @@
 """Writing runs beside the network, in order, and its failures are not lost."""
 
+import asyncio
 import threading
 import time
 
@@ -128,6 +129,34 @@ def test_each_chunk_of_a_zarr_is_packed_once_though_tiles_end_elsewhere(model):
     drain(predict_steps(as_volume(IMAGE, "YX"), model, plan, output=output), lambda _: None)
     np.testing.assert_array_equal(output[...], expected.array)
     assert len(store.written) == output.nchunks == 49
+
+
+def test_several_threads_write_into_a_zarr():
+    """The first to write waits for the second."""
+    meeting = threading.Barrier(2, timeout=60)
+
+    class Meeting(CountingStore):
+        async def set(self, key, value, byte_range=None):
+            if "c/" in key:
+                await asyncio.to_thread(meeting.wait)
+            await super().set(key, value, byte_range)
+
+    output = zarr.create_array(Meeting(), shape=(4, 8), chunks=(2, 8), dtype=np.uint8)
+    with Writer(output, threads=2) as writer:
+        for row in (0, 2):
+            writer.put((slice(row, row + 2), slice(0, 8)), np.ones((2, 8), np.uint8))
+    assert (output[...] == 1).all()
+
+
+def test_half_a_chunk_of_a_failed_run_is_not_written():
+    store = CountingStore()
+    output = zarr.create_array(store, shape=(4, 8), chunks=(4, 8), dtype=np.uint8)
+    store.written.clear()
+    with pytest.raises(Cancelled), Writer(output) as writer:
+        writer.put((slice(0, 2), slice(0, 8)), np.ones((2, 8), np.uint8))
+        writer.wait()
+        raise Cancelled
+    assert store.written == []
 
 
 def test_a_full_disk_ends_the_run_and_nothing_is_written_after_it(model):
