@@ -28,7 +28,7 @@ OBJECTS_BYTES_PER_PIXEL = 28
 # convolutions of planes join what they are given on a CPU (models/fusing.py), and those of
 # volumes need room beside them. Of smaller tensors the C library keeps some that are freed.
 _OPENVINO_ACTIVATIONS = 0.7
-_OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 20 * 10**6
+_OPENVINO_BYTES, _OPENVINO_BYTES_INT8 = 130 * 10**6, 45 * 10**6
 _TORCH_PLANES, _TORCH_VOLUMES = 0.78, 1.3
 _FREED_BYTES = 100 * 10**6
 _LABEL_BYTES = 4
