@@ -73,13 +73,14 @@ def test_rows_of_tiles_leave_few_chunks_to_be_written_twice():
 def test_in_a_stack_the_next_tiles_find_their_chunks_waiting():
     """What lies below waits longest, so that is what has to give way."""
     array, store = empty((32, 48, 96), (8, 8, 8), np.uint8)
-    values, gathered = np.ones(array.shape), GatheredChunks(array, 40 * 512)
+    values, gathered = np.ones(array.shape), GatheredChunks(array, 20 * 512)
     for part in pieces(array.shape, (12, 12, 12)):
         gathered[part] = values[part]
     gathered.flush()
     assert (array[...] == 1).all()
-    # As they came, each chunk would be written 3.4 times on average.
-    assert len(store.written) < 1.6 * array.nchunks
+    # As they came, each chunk would be written 3.4 times on average; 1.54 times if what
+    # began last gave way.
+    assert len(store.written) < 1.5 * array.nchunks
 
 
 def test_a_region_may_name_one_position_of_an_axis():

@@ -148,6 +148,13 @@ def test_several_threads_write_into_a_zarr():
     assert (output[...] == 1).all()
 
 
+def test_half_a_chunk_of_a_run_that_ends_well_is_written():
+    output = zarr.create_array(CountingStore(), shape=(4, 8), chunks=(4, 8), dtype=np.uint8)
+    with Writer(output) as writer:
+        writer.put((slice(0, 2), slice(0, 8)), np.ones((2, 8), np.uint8))
+    assert output[...].sum() == 16
+
+
 def test_half_a_chunk_of_a_failed_run_is_not_written():
     store = CountingStore()
     output = zarr.create_array(store, shape=(4, 8), chunks=(4, 8), dtype=np.uint8)
