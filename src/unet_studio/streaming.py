@@ -20,8 +20,8 @@ from unet_studio.images.blocks import in_threads
 from unet_studio.images.volume import Volume
 from unet_studio.images.zarr_levels import new_level
 from unet_studio.inference.disk import shortage_of_disk
-from unet_studio.inference.forecast import SCRATCH_CHUNK
 from unet_studio.inference.plan import RunPlan, resolve
+from unet_studio.inference.writing import SCRATCH_CHUNK
 from unet_studio.pipeline import prepare
 from unet_studio.recipe import ObjectsMethod
 from unet_studio.streaming_results import Places, StreamedSegmentation, write_stores

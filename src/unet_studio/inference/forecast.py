@@ -17,6 +17,7 @@ from unet_studio.inference.planes import PlaneView, slab_bytes
 from unet_studio.inference.precision import BYTES
 from unet_studio.inference.tiling import TilePlan
 from unet_studio.inference.trials import Numerics
+from unet_studio.inference.writing import SCRATCH_CHUNK
 from unet_studio.models.card import ModelCard
 from unet_studio.models.networks import EMBEDDED
 
@@ -35,9 +36,6 @@ _LABEL_BYTES = 4
 # Chunks of a lazy image that tiles share: two rows of tiles of a wide one, where a GPU would
 # wait for them to be unpacked again.
 KEPT_BYTES, KEPT_BYTES_ON_GPU = 64 * 2**20, 256 * 2**20
-# Of arrays on the disk that tiles are written to: low, as rows of them wait for the next tiles.
-# A plane of a stack is written at a time.
-SCRATCH_CHUNK = {2: (256, 1024), 3: (8, 256, 256)}
 # Larger frames are cut into blocks for the objects step, in memory (objects/frames.py, to which
 # a test compares this) and through the disk.
 OBJECTS_BLOCK_PIXELS = 2048 * 2048

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_studio.errors import ImageError, storage_errors
-from unet_studio.inference.forecast import SCRATCH_CHUNK
 from unet_studio.inference.predictor import outer_axes, output_shape, region_of
 from unet_studio.inference.tiling import Tile
+from unet_studio.inference.writing import SCRATCH_CHUNK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

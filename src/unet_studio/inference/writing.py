@@ -15,6 +15,9 @@ from unet_studio.images.gathered_chunks import GatheredChunks
 # Threads that read, or write, for a device that would wait for one: enough to be limited by
 # memory and decompression, and no more than hold a few tiles.
 MOST_THREADS = 4
+# Of arrays on the disk that tiles are written to: low, as rows of them wait for the next tiles.
+# A plane of a stack is written at a time.
+SCRATCH_CHUNK = {2: (256, 1024), 3: (8, 256, 256)}
 
 
 class Writer:

@@ -131,6 +131,23 @@ def test_each_chunk_of_a_zarr_is_packed_once_though_tiles_end_elsewhere(model):
     assert len(store.written) == output.nchunks == 49
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_beside_a_result_on_the_disk_freed_memory_is_given_back(model, monkeypatch, on_disk):
+    from unet_studio.inference import freed_memory
+
+    given = []
+    monkeypatch.setattr(freed_memory, "give_back_freed_memory", lambda: given.append(1))
+    volume = as_volume(IMAGE, "YX")
+    plan = resolve(RECIPE, model.card, volume.info)
+    values = np.prod(output_shape(plan))
+    for enough, times in ((1, plan.tile_count), (values, 1), (values + 1, 0)):
+        monkeypatch.setattr(freed_memory, "_VALUES", enough)
+        given.clear()
+        output = Disk(output_shape(plan)) if on_disk else None
+        drain(predict_steps(volume, model, plan, output=output), lambda _: None)
+        assert len(given) == (times if on_disk else 0)
+
+
 def test_several_threads_write_into_a_zarr():
     """The first to write waits for the second."""
     meeting = threading.Barrier(2, timeout=60)
